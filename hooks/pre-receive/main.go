@@ -1,0 +1,11 @@
+// Command pre-receive is the gate: it refuses what must not be pushed, before
+// anything moves.
+package main
+
+import (
+	"os"
+
+	"bluegreen/internal/receive"
+)
+
+func main() { os.Exit(receive.Main("pre-receive", receive.PreReceive, os.Args[1:])) }

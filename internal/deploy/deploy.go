@@ -1,0 +1,293 @@
+// Package deploy is the pipeline: stage, activate, check, record. It brings the
+// web root to a commit and leaves it there only when the release is healthy
+// and its ref has moved; else the web root goes back to what it held.
+package deploy
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"time"
+
+	"bluegreen/internal/durable"
+	"bluegreen/internal/fault"
+	"bluegreen/internal/git"
+	"bluegreen/internal/health"
+	"bluegreen/internal/journal"
+	"bluegreen/internal/lock"
+	"bluegreen/internal/worktree"
+)
+
+// An Environment is one place that is deployed to: blue, or green.
+type Environment struct {
+	Name     string
+	Repo     *git.Repository
+	Journal  *journal.Journal
+	Worktree *worktree.Worktree
+	Checks   []health.Check
+	Commands []Command
+	// Environ is what commands and command checks get of the environment,
+	// without git's variables and without secrets.
+	Environ []string
+	// Observe is told what happens as it happens, from any goroutine. It must
+	// not block.
+	Observe func(Notice)
+}
+
+// A Command is one of the operator's, run at a moment of the deployment.
+type Command struct {
+	At      string // "deployed" or "rolled-back"
+	Run     []string
+	Timeout time.Duration
+}
+
+// A Notice is something that whoever watches a deployment may want to see.
+type Notice struct {
+	Kind        Kind
+	Text        string
+	Done, Total int // of Progress
+}
+
+// Kind says what a Notice is.
+type Kind int
+
+// The kinds of notices.
+const (
+	Doing    Kind = iota // what is being done, when it may take long
+	Phase                // which part of the pipeline begins
+	Progress             // how far it is
+	Output               // a line of a command's output
+	Warning
+	Hint
+)
+
+// A Request asks for one deployment.
+type Request struct {
+	Ref    string
+	Commit git.OID
+	// Refs are moved, together, when the release is healthy; the first one is
+	// the branch.
+	Refs []git.RefUpdate
+	// RefMoved tells that git has moved Ref to Commit already.
+	RefMoved bool
+	Old      git.OID // where Ref was before, if it is known
+	Pusher   string
+	Options  []string
+}
+
+// An Outcome is a deployment that succeeded.
+type Outcome struct {
+	Commit, Previous git.OID
+	Files            journal.Files
+	Repairs          int      // of the files written, those that the disk had changed
+	Submodules       []string // gitlinks written as empty directories
+	Checks           int      // that are healthy
+	Took             time.Duration
+}
+
+// A Session holds the lock of an environment. Whatever a crash had interrupted
+// has been recovered when it begins.
+type Session struct {
+	env       *Environment
+	lock      *lock.Lock
+	recovered *Recovery
+}
+
+// Ready tells what is wrong with the web root, before anything is touched.
+func (e *Environment) Ready() error {
+	return worktree.CheckDirectory(e.Worktree.Dir, e.Repo.Dir)
+}
+
+// Begin waits for the lock, up to wait, and recovers what a crash interrupted.
+// A lock that stays taken gives a *lock.Busy.
+func (e *Environment) Begin(ctx context.Context, who string, wait time.Duration) (*Session, error) {
+	l, err := lock.Acquire(ctx, e.Journal.Dir, e.Worktree.Dir, who, wait, func(b *lock.Busy) {
+		e.Observe(Notice{Kind: Doing, Text: "waiting: " + b.Describe()})
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{env: e, lock: l}
+	if err := s.recover(ctx); err != nil {
+		s.End()
+		return nil, err
+	}
+	return s, nil
+}
+
+// End frees the lock.
+func (s *Session) End() { s.lock.Release() }
+
+// A run is one deployment on its way.
+type run struct {
+	*Environment
+	lock     *lock.Lock
+	request  Request
+	started  time.Time
+	phase    string // the current one, and when it began
+	entered  time.Time
+	event    journal.Event
+	plan     *worktree.Plan
+	staged   *worktree.Staged
+	deployed journal.Deployed
+	journal  *journal.Transaction
+}
+
+// Deploy carries out one deployment. When it returns an error the web root and
+// the refs are as they were, unless the error is an *Unknown.
+func (s *Session) Deploy(ctx context.Context, req Request) (*Outcome, error) {
+	r := &run{Environment: s.env, lock: s.lock, request: req, started: time.Now()}
+	r.event = journal.Event{ID: newID(), Time: r.started.UTC(), Event: journal.Deploy, Environment: s.env.Name,
+		Ref: req.Ref, Commit: req.Commit, Pusher: req.Pusher, Options: req.Options, Phases: map[string]int64{}}
+
+	err := r.prepare(ctx)
+	if err == nil {
+		err = r.release(ctx)
+	}
+	if err != nil {
+		return nil, r.record(err)
+	}
+	return &Outcome{Commit: req.Commit, Previous: r.event.Previous, Files: r.event.Files,
+		Repairs: r.plan.Repairs, Submodules: r.plan.Submodules, Checks: len(r.Checks), Took: time.Since(r.started)}, nil
+}
+
+// prepare does all that leaves the web root alone: it decides what to change
+// and writes it beside the web root.
+func (r *run) prepare(ctx context.Context) error {
+	r.enter("planning")
+	if err := r.refsAreAt(ctx, func(u git.RefUpdate) git.OID { return u.Old }); err != nil {
+		return err
+	}
+	held, err := r.Journal.Deployed()
+	if err != nil {
+		return &Unknown{Reason: "the records of this server are damaged", Err: err}
+	}
+	var commit, tree git.OID
+	if r.plan, commit, tree, err = r.planFor(ctx, r.request.Commit, held); err != nil {
+		return &Failure{Reason: oneLine(err)}
+	}
+	r.event.Previous = r.previous(ctx, held)
+	r.event.Files = journal.Files{Written: len(r.plan.Writes), Deleted: len(r.plan.Deletes)}
+	r.deployed = journal.Deployed{Commit: commit, Tree: tree, Previous: r.event.Previous, Directory: r.Worktree.Dir}
+	if held != nil && r.event.Previous == commit {
+		r.deployed.Previous = held.Previous // the same commit again: the way back stays
+	}
+	if len(r.request.Refs) > 0 {
+		r.deployed.Ref, r.deployed.From = r.request.Refs[0].Name, r.request.Refs[0].Old
+	}
+	fault.Step("planned")
+
+	r.enter("staging")
+	total := len(r.plan.Writes)
+	r.staged, err = r.Worktree.Stage(ctx, r.plan, r.event.ID, func(done int) {
+		r.Observe(Notice{Kind: Progress, Text: "writing files", Done: done, Total: total})
+	})
+	if err != nil {
+		return &Failure{Reason: oneLine(err)}
+	}
+	return nil
+}
+
+// release switches the web root over, and keeps it there if it is healthy and
+// the refs can move.
+func (r *run) release(ctx context.Context) error {
+	r.journal = &journal.Transaction{ID: r.event.ID, Phase: journal.Activating, Started: r.started.UTC(),
+		Event: r.event, Refs: r.request.Refs, RefMoved: r.request.RefMoved,
+		Deployed: r.deployed, Work: r.staged.Record}
+	if err := r.Journal.Begin(r.journal); err != nil {
+		return r.abandon(err)
+	}
+	fault.Step("intent recorded")
+
+	r.enter("activating")
+	if err := r.staged.Activate(); err != nil {
+		return r.goBack(ctx, &Failure{Reason: oneLine(err)})
+	}
+	fault.Step("activated")
+
+	r.enter("running commands")
+	if err := r.runCommands(ctx, "deployed"); err != nil {
+		return r.goBack(ctx, err)
+	}
+	r.enter("checking")
+	if err := r.check(ctx); err != nil {
+		return r.goBack(ctx, err)
+	}
+	fault.Step("checked")
+
+	r.enter("recording")
+	return r.commit(ctx)
+}
+
+// commit moves the refs and makes the deployment the one that holds. From its
+// first line on a crash is completed once the ref has moved.
+func (r *run) commit(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return r.goBack(ctx, &Failure{Reason: "stopped before the release was recorded"})
+	}
+	ctx = context.WithoutCancel(ctx)
+	r.deployed.At = time.Now().UTC()
+	r.journal.Deployed = r.deployed
+	if err := r.Journal.Advance(r.journal, journal.Committing); err != nil {
+		return r.goBack(ctx, &Failure{Reason: oneLine(err)})
+	}
+	fault.Step("committing")
+	if err := r.moveRefs(ctx); err != nil {
+		return r.goBack(ctx, err)
+	}
+	fault.Step("ref moved")
+	// The ref, and the objects that came with the push, before anything says
+	// that they are there.
+	if err := durable.SyncFilesystem(r.Repo.Dir); err != nil {
+		return r.unrecorded(err)
+	}
+	warning, err := r.staged.Commit()
+	if err != nil {
+		return r.unrecorded(err)
+	}
+	if warning != "" {
+		r.Observe(Notice{Kind: Warning, Text: warning})
+	}
+	if err := r.Journal.SetDeployed(&r.deployed); err != nil {
+		return r.unrecorded(err)
+	}
+	fault.Step("deployment recorded")
+	r.enter("finishing")
+	r.event.Result = journal.Succeeded
+	r.event.DurationMS = time.Since(r.started).Milliseconds()
+	if err := r.Journal.Append(r.event); err != nil {
+		return r.unrecorded(err)
+	}
+	fault.Step("history written")
+	if err := r.Journal.End(); err != nil {
+		return r.unrecorded(err)
+	}
+	fault.Step("journal ended")
+	if err := r.staged.Discard(); err != nil { // the next deployment tries again
+		r.Observe(Notice{Kind: Warning, Text: err.Error()})
+	}
+	return nil
+}
+
+// unrecorded is for a failure after the refs have moved: the release is live
+// and stays; recovery completes the records.
+func (r *run) unrecorded(err error) error {
+	return &Unknown{Reason: "the release is deployed, but not all of its records could be written", Err: err}
+}
+
+// enter notes how long the current phase took, and begins the next one.
+func (r *run) enter(phase string) {
+	now := time.Now()
+	if r.phase != "" {
+		r.event.Phases[r.phase] += now.Sub(r.entered).Milliseconds()
+	}
+	r.phase, r.entered = phase, now
+	r.lock.Phase(phase)
+	r.Observe(Notice{Kind: Phase, Text: phase})
+}
+
+func newID() string {
+	var b [8]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}

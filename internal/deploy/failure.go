@@ -1,0 +1,98 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"bluegreen/internal/journal"
+	"bluegreen/internal/worktree"
+)
+
+// A Failure is a deployment that did not take place: the web root and the refs
+// are as they were.
+type Failure struct {
+	Reason string   // one line that makes sense alone
+	Lines  []string // what a command or a check said
+	Hint   string   // what to do next, may be empty
+	// Refused tells that policy or circumstances forbade it; otherwise it was
+	// tried.
+	Refused bool
+}
+
+func (f *Failure) Error() string { return f.Reason }
+
+// Unknown is the outcome of a deployment that could neither be finished nor
+// undone. The journal stays: recovery tries again.
+type Unknown struct {
+	Reason string
+	Err    error
+}
+
+func (u *Unknown) Error() string { return fmt.Sprintf("%s: %v", u.Reason, u.Err) }
+
+func (u *Unknown) Unwrap() error { return u.Err }
+
+// oneLine makes an error fit a status line: git's messages may have several.
+func oneLine(err error) string {
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}
+
+// goBack undoes the activation because of cause, which it returns.
+func (r *run) goBack(ctx context.Context, cause error) error {
+	if unknown := (*Unknown)(nil); errors.As(cause, &unknown) {
+		return cause
+	}
+	r.enter("going back")
+	ctx = context.WithoutCancel(ctx)
+	if err := r.Journal.Advance(r.journal, journal.Undoing); err != nil {
+		// A full disk for one. Going back needs no room.
+		r.Observe(Notice{Kind: Warning, Text: err.Error()})
+	}
+	if err := worktree.Undo(r.staged.Record); err != nil {
+		return &Unknown{Reason: cause.Error() + "; and the web root could not go back", Err: err}
+	}
+	if err := r.runCommands(ctx, "rolled-back"); err != nil {
+		r.Observe(Notice{Kind: Warning, Text: err.Error()})
+	}
+	return r.forget(cause)
+}
+
+// abandon is goBack before anything was activated.
+func (r *run) abandon(cause error) error {
+	return r.forget(&Failure{Reason: oneLine(cause)})
+}
+
+// forget ends the transaction of a deployment that has been undone.
+func (r *run) forget(cause error) error {
+	if err := r.Journal.End(); err != nil {
+		r.Observe(Notice{Kind: Warning, Text: err.Error()})
+		return cause // recovery finds nothing to undo, and ends it
+	}
+	if err := r.staged.Discard(); err != nil {
+		r.Observe(Notice{Kind: Warning, Text: err.Error()})
+	}
+	return cause
+}
+
+// record writes a deployment that failed into the history. One whose outcome
+// is unknown is recorded by the recovery that decides it.
+func (r *run) record(cause error) error {
+	var unknown *Unknown
+	if errors.As(cause, &unknown) {
+		return cause
+	}
+	r.enter("finishing")
+	r.event.Result, r.event.Reason = journal.Failed, cause.Error()
+	var failure *Failure
+	if errors.As(cause, &failure) && failure.Refused {
+		r.event.Result = journal.Refused
+	}
+	r.event.DurationMS = time.Since(r.started).Milliseconds()
+	if err := r.Journal.Append(r.event); err != nil {
+		r.Observe(Notice{Kind: Warning, Text: err.Error()})
+	}
+	return cause
+}

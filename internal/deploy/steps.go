@@ -1,0 +1,234 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"bluegreen/internal/command"
+	"bluegreen/internal/git"
+	"bluegreen/internal/health"
+	"bluegreen/internal/journal"
+	"bluegreen/internal/worktree"
+)
+
+// refsAreAt refuses when a ref of the request is not where it should be: the
+// lock keeps no order, and others than we may move refs.
+func (r *run) refsAreAt(ctx context.Context, want func(git.RefUpdate) git.OID) error {
+	for _, u := range r.request.Refs {
+		at, err := r.Repo.Ref(ctx, u.Name)
+		if err != nil {
+			return &Failure{Reason: oneLine(err)}
+		}
+		if at != want(u) {
+			return &Failure{Refused: true, Hint: "fetch, look at what came in, and push again",
+				Reason: fmt.Sprintf("%q has moved to %s while this push was waiting", u.Name, at.Short())}
+		}
+	}
+	return nil
+}
+
+// moveRefs moves the refs. A transaction that reports failure may have taken
+// place all the same: where the refs are decides.
+func (r *run) moveRefs(ctx context.Context) error {
+	if len(r.request.Refs) == 0 {
+		return nil
+	}
+	err := r.Repo.UpdateRefs(ctx, "push: deployed to "+r.Name, r.request.Refs...)
+	if err == nil || r.refsAreAt(ctx, func(u git.RefUpdate) git.OID { return u.New }) == nil {
+		return nil
+	}
+	return &Failure{Reason: "the release is healthy, but its ref could not move: " + oneLine(err)}
+}
+
+// planFor compares the web root with the commit that oid leads to.
+func (e *Environment) planFor(ctx context.Context, oid git.OID, held *journal.Deployed) (plan *worktree.Plan, commit, tree git.OID, err error) {
+	objects := e.Repo.Objects(ctx)
+	defer objects.Close()
+	if commit, tree, err = objects.Commit(oid); err != nil {
+		return nil, commit, tree, err
+	}
+	plan, err = e.Worktree.Plan(ctx, tree, e.known(held))
+	return plan, commit, tree, err
+}
+
+// Plan tells what a deployment of the commit would change. It changes nothing
+// and needs no lock.
+func (e *Environment) Plan(ctx context.Context, commit git.OID) (*worktree.Plan, error) {
+	held, err := e.Journal.Deployed()
+	if err != nil {
+		return nil, err
+	}
+	plan, _, _, err := e.planFor(ctx, commit, held)
+	return plan, err
+}
+
+// Drift lists the tracked paths that are not on disk as they were deployed.
+func (e *Environment) Drift(ctx context.Context) ([]string, error) {
+	held, err := e.Journal.Deployed()
+	if err != nil {
+		return nil, err
+	}
+	return e.Worktree.Drift(ctx, e.known(held))
+}
+
+// known is the tree that the records say the web root holds. They say nothing
+// (nil) on a server that was deployed to by other means, whose index counts;
+// and that nothing is known of the files (zero) when the web root is another
+// directory now.
+func (e *Environment) known(held *journal.Deployed) *git.OID {
+	switch {
+	case held == nil:
+		return nil
+	case !sameDirectory(held.Directory, e.Worktree.Dir):
+		return &git.OID{}
+	}
+	return &held.Tree
+}
+
+func sameDirectory(a, b string) bool {
+	if a == b {
+		return true
+	}
+	a, errA := filepath.EvalSymlinks(a)
+	b, errB := filepath.EvalSymlinks(b)
+	return errA == nil && errB == nil && a == b
+}
+
+// previous is the commit that the web root holds before the deployment. Where
+// the index says something else than our records, the web root was deployed to
+// by other means: then it is where the branch was, if that has the same tree.
+func (r *run) previous(ctx context.Context, held *journal.Deployed) git.OID {
+	old := r.request.Old
+	if len(r.request.Refs) > 0 {
+		old = r.request.Refs[0].Old
+	}
+	return r.holder(ctx, r.plan.Held, held, old)
+}
+
+// holder finds the commit whose tree the web root holds, zero where it is not
+// known: the last deployment, or else the commit at candidate.
+func (e *Environment) holder(ctx context.Context, tree git.OID, held *journal.Deployed, candidate git.OID) git.OID {
+	switch {
+	case tree.IsZero():
+		return git.OID{}
+	case held != nil && held.Tree == tree:
+		return held.Commit
+	case candidate.IsZero():
+		return git.OID{}
+	}
+	objects := e.Repo.Objects(ctx)
+	defer objects.Close()
+	if commit, root, err := objects.Commit(candidate); err == nil && root == tree {
+		return commit
+	}
+	return git.OID{}
+}
+
+// Held returns what the web root holds by the index and the records; nil when
+// nothing was ever deployed. Its Commit is zero where the web root holds
+// something else than any deployment of ours, or than branch.
+func (e *Environment) Held(ctx context.Context, branch git.OID) (*journal.Deployed, error) {
+	held, err := e.Journal.Deployed()
+	if err != nil {
+		return nil, err
+	}
+	if known := e.known(held); known != nil && known.IsZero() {
+		return nil, nil
+	}
+	tree, err := e.Worktree.HeldTree()
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case held != nil && held.Tree == tree:
+		return held, nil
+	case tree.IsZero() && held == nil:
+		return nil, nil
+	}
+	return &journal.Deployed{Commit: e.holder(ctx, tree, nil, branch), Tree: tree, Directory: e.Worktree.Dir}, nil
+}
+
+// check asks the health checks about the release.
+func (r *run) check(ctx context.Context) error {
+	if len(r.Checks) == 0 {
+		return nil
+	}
+	results := r.Ask(ctx, r.deployed.Commit, r.variables())
+	var failure *Failure
+	for _, result := range results {
+		switch {
+		case result.Healthy:
+		case failure == nil:
+			failure = &Failure{Reason: fmt.Sprintf("%q is not healthy: %s", result.Name, result.Last), Lines: result.Lines}
+		default:
+			failure.Lines = append(failure.Lines, fmt.Sprintf("%q is not healthy: %s", result.Name, result.Last))
+		}
+	}
+	if failure == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		failure.Reason = "stopped while the checks were running"
+	}
+	return failure
+}
+
+// Ask asks the environment's health checks about commit, whatever the web root
+// holds.
+func (e *Environment) Ask(ctx context.Context, commit git.OID, env []string) []health.Result {
+	subject := health.Subject{
+		Commit: commit.String(), Short: commit.Short(), Environment: e.Name,
+		Env: env, Dir: e.Worktree.Dir,
+		File: func(ctx context.Context, path string) ([]byte, error) { return e.Repo.File(ctx, commit, path) },
+	}
+	return health.Run(ctx, e.Checks, subject, func(name string, attempt int, last string) {
+		e.Observe(Notice{Kind: Progress, Text: fmt.Sprintf("asking %q again: %s", name, last), Done: attempt})
+	})
+}
+
+// variables is the environment of the commands of this deployment.
+func (r *run) variables() []string {
+	return r.Variables(r.request.Ref, r.deployed.Commit, r.deployed.Previous)
+}
+
+// Variables is the environment of commands and command checks.
+func (e *Environment) Variables(ref string, commit, previous git.OID) []string {
+	hex := func(oid git.OID) string {
+		if oid.IsZero() {
+			return ""
+		}
+		return oid.String()
+	}
+	return append(append([]string{}, e.Environ...),
+		"BLUEGREEN_ENVIRONMENT="+e.Name,
+		"BLUEGREEN_COMMIT="+hex(commit),
+		"BLUEGREEN_PREVIOUS="+hex(previous),
+		"BLUEGREEN_DIRECTORY="+e.Worktree.Dir,
+		"BLUEGREEN_REF="+ref,
+		"BLUEGREEN_TAG=",
+	)
+}
+
+// runCommands runs the operator's commands for one moment, in order, until one
+// fails.
+func (r *run) runCommands(ctx context.Context, at string) error {
+	return r.RunCommands(ctx, at, r.variables())
+}
+
+// RunCommands runs the operator's commands for one moment, in order, until one
+// fails. Their output is handed to Observe.
+func (e *Environment) RunCommands(ctx context.Context, at string, env []string) error {
+	for _, c := range e.Commands {
+		if c.At != at {
+			continue
+		}
+		e.Observe(Notice{Kind: Doing, Text: fmt.Sprintf("running %q", c.Run[0])})
+		_, err := command.Run(ctx, command.Command{Argv: c.Run, Env: env, Dir: e.Worktree.Dir, Timeout: c.Timeout},
+			func(line string) { e.Observe(Notice{Kind: Output, Text: line}) })
+		if err != nil {
+			return &Failure{Reason: fmt.Sprintf("%s command: %s", at, oneLine(err))}
+		}
+	}
+	return nil
+}

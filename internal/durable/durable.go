@@ -1,0 +1,121 @@
+// Package durable writes what must survive a power cut.
+package durable
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// WriteFile replaces the file at path with what write produces, mode perm less
+// the umask. After it returns nil the new content is there also after a power
+// cut; after an error, or a crash at any moment, the old file is untouched.
+// One process at a time may write one path.
+func WriteFile(path string, perm os.FileMode, write func(io.Writer) error) error {
+	temp := path + ".new"
+	if err := writeSynced(temp, perm, write); err != nil {
+		os.Remove(temp)
+		return fmt.Errorf("writing %q: %w", path, err)
+	}
+	if err := os.Rename(temp, path); err != nil {
+		os.Remove(temp)
+		return fmt.Errorf("writing %q: %w", path, err)
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+func writeSynced(path string, perm os.FileMode, write func(io.Writer) error) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err // a crash left it, perhaps with another mode
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	buffered := bufio.NewWriter(f)
+	if err := write(buffered); err != nil {
+		return err
+	}
+	if err := buffered.Flush(); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// Remove removes the file at path, durably. A file that is not there is fine.
+func Remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("removing %q: %w", path, err)
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// AppendLine adds line and a newline to the file at path, durably. A line that
+// a crash cut short is ended first, so that it spoils no other.
+func AppendLine(path string, line []byte) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return fmt.Errorf("appending to %q: %w", path, err)
+	}
+	defer f.Close()
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return fmt.Errorf("appending to %q: %w", path, err)
+	}
+	data := append(append([]byte{}, line...), '\n')
+	if last := make([]byte, 1); end > 0 {
+		if _, err := f.ReadAt(last, end-1); err != nil {
+			return fmt.Errorf("appending to %q: %w", path, err)
+		}
+		if last[0] != '\n' {
+			data = append([]byte{'\n'}, data...)
+		}
+	}
+	// One write: lines of two processes do not mix in a file opened to append.
+	if _, err := f.Write(data); err != nil {
+		return fmt.Errorf("appending to %q: %w", path, err)
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("appending to %q: %w", path, err)
+	}
+	if end == 0 {
+		return SyncDir(filepath.Dir(path))
+	}
+	return nil
+}
+
+// SyncDir makes the names in the directory at path durable.
+func SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("syncing %q: %w", path, err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("syncing %q: %w", path, err)
+	}
+	return nil
+}
+
+// SyncFilesystem makes everything written to the filesystem of path durable.
+// Since Linux 5.8 it reports the errors of writing back.
+func SyncFilesystem(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("syncing the filesystem of %q: %w", path, err)
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return fmt.Errorf("syncing the filesystem of %q: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+// Package environment puts an environment together from what lies in its
+// repository: the configuration, the journal, and git's own files.
+package environment
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"bluegreen/internal/config"
+	"bluegreen/internal/deploy"
+	"bluegreen/internal/git"
+	"bluegreen/internal/health"
+	"bluegreen/internal/journal"
+	"bluegreen/internal/policy"
+	"bluegreen/internal/worktree"
+)
+
+// ConfigFile is the name of the configuration in the repository.
+const ConfigFile = "bluegreen.toml"
+
+// An Environment is a repository, its configuration and its state.
+type Environment struct {
+	*deploy.Environment
+	Config *config.Config
+}
+
+// Open reads the configuration of the repository at dir. environ is the
+// caller's environment; observe is told what deployments do.
+func Open(dir string, environ []string, observe func(deploy.Notice)) (*Environment, error) {
+	repo, err := git.Open(dir, environ)
+	if err != nil {
+		return nil, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("looking for the host's name: %w", err)
+	}
+	cfg, err := config.Load(filepath.Join(repo.Dir, ConfigFile), host)
+	if err != nil {
+		return nil, err
+	}
+	if err := cfg.Unsupported(); err != nil {
+		return nil, err
+	}
+	state, err := journal.Open(repo.Dir)
+	if err != nil {
+		return nil, err
+	}
+	e := &deploy.Environment{
+		Name: cfg.Environment, Repo: repo, Journal: state, Observe: observe,
+		Environ: commandEnvironment(environ),
+		Worktree: &worktree.Worktree{
+			Repo: repo, StateDir: state.Dir, Dir: cfg.Deploy.Directory, Verify: cfg.Deploy.Verify,
+			Symlinks: cfg.Deploy.Symlinks, MaxFiles: cfg.Deploy.MaxFiles, MaxBytes: cfg.Deploy.MaxBytes,
+		},
+	}
+	for _, h := range cfg.Health {
+		e.Checks = append(e.Checks, health.Check{
+			Name: h.Name, URL: h.URL, TCP: h.TCP, Command: h.Command, Host: h.Host, Headers: h.Headers,
+			Status: h.Status, Body: h.Body, BodyRegexp: h.BodyRegexp, BodyFile: h.BodyFile,
+			Timeout: h.Timeout, Interval: h.Interval, Within: h.Within, Successes: h.Successes,
+		})
+	}
+	for _, c := range cfg.Commands {
+		e.Commands = append(e.Commands, deploy.Command{At: c.At, Run: c.Run, Timeout: c.Timeout})
+	}
+	return &Environment{Environment: e, Config: cfg}, nil
+}
+
+// Rules are the rules for ref updates.
+func (e *Environment) Rules() policy.Rules { return policy.Rules{Branch: e.Config.Deploy.Branch} }
+
+// commandEnvironment is what the operator's commands get of ours. It is a list
+// of what to keep: git's variables would turn a "git" in a command against the
+// repository, and secrets have no place in it.
+func commandEnvironment(environ []string) []string {
+	var kept []string
+	path := false
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		switch name {
+		case "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR",
+			"XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS":
+			kept = append(kept, kv)
+		case "PATH":
+			path = value != ""
+			if path {
+				kept = append(kept, kv)
+			}
+		default:
+			if strings.HasPrefix(name, "LC_") {
+				kept = append(kept, kv)
+			}
+		}
+	}
+	if !path {
+		kept = append(kept, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	}
+	return kept
+}

@@ -1,0 +1,323 @@
+package git
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/storage/filesystem"
+)
+
+// maxInMemory bounds what Read takes into memory: a tree of a million names
+// fits, a blob meant for the disk does not.
+const maxInMemory = 64 << 20
+
+// inProcess is how many objects go-git reads before git's own reader, which is
+// several times as fast once it runs, is worth its start.
+const inProcess = 200
+
+// ErrNoObject is returned for an object that the repository does not have.
+var ErrNoObject = errors.New("object not found")
+
+// Objects reads objects. It is for one goroutine, and must be closed.
+type Objects struct {
+	repo  *Repository
+	ctx   context.Context
+	store *filesystem.Storage // nil: go-git is not to be used (any more)
+	reads int
+	batch *batch // nil until it is needed
+}
+
+// Objects returns a reader that lives until it is closed or ctx ends.
+func (r *Repository) Objects(ctx context.Context) *Objects {
+	o := &Objects{repo: r, ctx: ctx}
+	if r.layout().plain {
+		o.store = r.storage()
+	}
+	return o
+}
+
+// Close ends the reader.
+func (o *Objects) Close() {
+	if o.store != nil {
+		o.store.Close()
+	}
+	if o.batch != nil {
+		o.batch.close()
+	}
+}
+
+// HashSize returns the bytes of an object name in this repository.
+func (o *Objects) HashSize() int { return o.repo.HashSize() }
+
+// Read returns an object's type ("commit", "tree", "blob", "tag") and content.
+// Objects over 64 MiB are refused.
+func (o *Objects) Read(oid OID) (kind string, data []byte, err error) {
+	err = o.open(oid, func(k string, size int64, r io.Reader) error {
+		kind = k
+		if size > maxInMemory {
+			return fmt.Errorf("%s %s is %d bytes, too large to be read into memory", k, oid, size)
+		}
+		data = make([]byte, size)
+		_, err := io.ReadFull(r, data)
+		return err
+	})
+	return kind, data, err
+}
+
+// Copy streams the blob oid to w.
+func (o *Objects) Copy(oid OID, w io.Writer) error {
+	return o.open(oid, func(kind string, size int64, r io.Reader) error {
+		if kind != "blob" {
+			return fmt.Errorf("object %s is a %s, not a blob", oid, kind)
+		}
+		_, err := io.CopyN(w, r, size)
+		return err
+	})
+}
+
+// open calls read with the object's type, size and content.
+func (o *Objects) open(oid OID, read func(kind string, size int64, r io.Reader) error) error {
+	if err := o.ctx.Err(); err != nil {
+		return err
+	}
+	if obj := o.plainObject(oid); obj != nil {
+		r, err := obj.Reader()
+		if err != nil {
+			return fmt.Errorf("reading object %s: %w", oid, err)
+		}
+		defer r.Close()
+		return read(obj.Type().String(), obj.Size(), r)
+	}
+	if o.batch == nil {
+		b, err := o.repo.startBatch(o.ctx, "--batch")
+		if err != nil {
+			return err
+		}
+		o.batch = b
+	}
+	return o.batch.ask(oid, read)
+}
+
+// plainObject reads through go-git, nil where git is to be asked: go-git reads
+// an object into memory whole, so large ones are not for it, and what it does
+// not find git may.
+func (o *Objects) plainObject(oid OID) plumbing.EncodedObject {
+	if o.store == nil || o.reads >= inProcess || oid.size != 20 {
+		return nil
+	}
+	o.reads++
+	hash := plumbing.Hash(oid.raw[:20])
+	if size, err := o.store.EncodedObjectSize(hash); err != nil || size > 1<<20 {
+		return nil
+	}
+	obj, err := o.store.EncodedObject(plumbing.AnyObject, hash)
+	if err != nil {
+		return nil
+	}
+	return obj
+}
+
+// maxTagDepth is how many tags of tags are followed.
+const maxTagDepth = 8
+
+// Commit follows tags to a commit and returns it with its tree.
+func (o *Objects) Commit(oid OID) (commit, tree OID, err error) {
+	name := oid
+	for range maxTagDepth + 1 {
+		kind, data, err := o.Read(oid)
+		if err != nil {
+			return OID{}, OID{}, err
+		}
+		switch kind {
+		case "commit":
+			tree, err = headerOID(data, "tree ")
+			return oid, tree, err
+		case "tag":
+			if oid, err = headerOID(data, "object "); err != nil {
+				return OID{}, OID{}, err
+			}
+		default:
+			return OID{}, OID{}, fmt.Errorf("%s is a %s, not a commit", name.Short(), kind)
+		}
+	}
+	return OID{}, OID{}, fmt.Errorf("tag %s leads through more than %d tags", name.Short(), maxTagDepth)
+}
+
+func headerOID(data []byte, header string) (OID, error) {
+	line, _, _ := bytes.Cut(data, []byte("\n"))
+	value, found := strings.CutPrefix(string(line), header)
+	if !found {
+		return OID{}, fmt.Errorf("object does not begin with %q", header)
+	}
+	return ParseOID(value)
+}
+
+// Stream reads many objects in the order given, in bulk, by the server's git.
+// read is called for each, and must not keep r.
+func (r *Repository) Stream(ctx context.Context, oids []OID, read func(i int, kind string, size int64, r io.Reader) error) error {
+	return r.bulk(ctx, oids, "--batch", read)
+}
+
+// Sizes returns the size in bytes of each of the blobs oids; an object that is
+// missing or not a blob is an error.
+func (r *Repository) Sizes(ctx context.Context, oids []OID) ([]int64, error) {
+	sizes := make([]int64, len(oids))
+	err := r.bulk(ctx, oids, "--batch-check", func(i int, kind string, size int64, _ io.Reader) error {
+		if kind != "blob" {
+			return fmt.Errorf("object %s is a %s where a blob should be", oids[i], kind)
+		}
+		sizes[i] = size
+		return nil
+	})
+	return sizes, err
+}
+
+func (r *Repository) bulk(ctx context.Context, oids []OID, mode string, read func(int, string, int64, io.Reader) error) error {
+	if len(oids) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	b, err := r.startBatch(ctx, mode, "--buffer")
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	go func() { // ends when all is asked, or when the process is gone
+		w := bufio.NewWriterSize(b.stdin, 1<<16)
+		for i := range oids {
+			w.WriteString(oids[i].String())
+			w.WriteByte('\n')
+		}
+		w.Flush()
+		b.stdin.Close()
+	}()
+	for i, oid := range oids {
+		err := b.answer(oid, func(kind string, size int64, content io.Reader) error {
+			return read(i, kind, size, content)
+		})
+		if err != nil {
+			cancel()
+			return err
+		}
+	}
+	return nil
+}
+
+// batch is a running git cat-file.
+type batch struct {
+	cmd     *exec.Cmd
+	stdin   io.WriteCloser
+	out     *bufio.Reader
+	stderr  bytes.Buffer
+	content bool // answers carry the content
+}
+
+func (r *Repository) startBatch(ctx context.Context, mode string, flags ...string) (*batch, error) {
+	b := &batch{content: mode == "--batch"}
+	b.cmd = r.command(ctx, nil, append([]string{"cat-file", mode}, flags...)...)
+	b.cmd.Stderr = &b.stderr
+	var err error
+	if b.stdin, err = b.cmd.StdinPipe(); err != nil {
+		return nil, fmt.Errorf("starting git cat-file: %w", err)
+	}
+	stdout, err := b.cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("starting git cat-file: %w", err)
+	}
+	b.out = bufio.NewReaderSize(stdout, 1<<17)
+	if err := b.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting git cat-file: %w", err)
+	}
+	return b, nil
+}
+
+func (b *batch) close() {
+	b.stdin.Close()
+	io.Copy(io.Discard, b.out) // unread answers keep it from ending
+	b.cmd.Wait()
+}
+
+func (b *batch) ask(oid OID, read func(string, int64, io.Reader) error) error {
+	if _, err := io.WriteString(b.stdin, oid.String()+"\n"); err != nil {
+		return b.failed(err)
+	}
+	return b.answer(oid, read)
+}
+
+// answer reads "OID TYPE SIZE" and, in content mode, SIZE bytes and a newline.
+func (b *batch) answer(oid OID, read func(string, int64, io.Reader) error) error {
+	line, err := b.out.ReadString('\n')
+	if err != nil {
+		return b.failed(err)
+	}
+	fields := strings.Fields(line)
+	if len(fields) == 2 && fields[1] == "missing" {
+		return fmt.Errorf("object %s: %w", oid, ErrNoObject)
+	}
+	if len(fields) != 3 {
+		return b.failed(fmt.Errorf("unexpected answer %q", line))
+	}
+	size, err := strconv.ParseInt(fields[2], 10, 64)
+	if err != nil {
+		return b.failed(fmt.Errorf("unexpected answer %q", line))
+	}
+	if !b.content {
+		return read(fields[1], size, nil)
+	}
+	content := io.LimitReader(b.out, size)
+	if err := read(fields[1], size, content); err != nil {
+		io.Copy(io.Discard, content)
+		b.out.Discard(1)
+		return err
+	}
+	io.Copy(io.Discard, content)
+	if end, err := b.out.ReadByte(); err != nil || end != '\n' {
+		return b.failed(io.ErrUnexpectedEOF)
+	}
+	return nil
+}
+
+// failed ends the process, so that what it had to say is complete.
+func (b *batch) failed(err error) error {
+	b.cmd.Process.Kill()
+	b.cmd.Wait()
+	return &Error{Command: "cat-file", Stderr: strings.TrimSpace(b.stderr.String()), Err: err}
+}
+
+// Sizes is Repository.Sizes, in this process where that is the shorter way;
+// then it does not tell blobs from other objects.
+func (o *Objects) Sizes(oids []OID) ([]int64, error) {
+	if o.store == nil || len(oids) > inProcess {
+		return o.repo.Sizes(o.ctx, oids)
+	}
+	sizes := make([]int64, len(oids))
+	for i, oid := range oids {
+		if oid.size != 20 {
+			return o.repo.Sizes(o.ctx, oids)
+		}
+		size, err := o.store.EncodedObjectSize(plumbing.Hash(oid.raw[:20]))
+		if err != nil {
+			return o.repo.Sizes(o.ctx, oids) // git says what is wrong with it
+		}
+		sizes[i] = size
+	}
+	return sizes, nil
+}
+
+// File returns the file at path in commit, as it is committed.
+func (r *Repository) File(ctx context.Context, commit OID, path string) ([]byte, error) {
+	out, err := r.Run(ctx, "cat-file", "blob", commit.String()+":"+path)
+	if err != nil {
+		return nil, fmt.Errorf("reading %q in %s: %w", path, commit.Short(), err)
+	}
+	return []byte(out), nil
+}

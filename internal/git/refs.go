@@ -1,0 +1,165 @@
+package git
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/go-git/go-billy/v5/osfs"
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/cache"
+	"github.com/go-git/go-git/v5/storage/filesystem"
+)
+
+// Ref returns the object that a full ref name ("refs/heads/master") points at,
+// symbolic refs followed; the zero OID where there is no such ref.
+func (r *Repository) Ref(ctx context.Context, name string) (OID, error) {
+	if r.layout().plain {
+		if oid, err := r.plainRef(name); err == nil {
+			return oid, nil
+		}
+	}
+	out, err := r.Run(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", name)
+	if exitStatus(err) == 1 {
+		return OID{}, nil
+	}
+	if err != nil {
+		return OID{}, fmt.Errorf("reading ref %q: %w", name, err)
+	}
+	return ParseOID(strings.TrimSpace(out))
+}
+
+func (r *Repository) plainRef(name string) (OID, error) {
+	store := r.storage()
+	defer store.Close()
+	for range 5 { // git's own limit on symbolic refs
+		ref, err := store.Reference(plumbing.ReferenceName(name))
+		if errors.Is(err, plumbing.ErrReferenceNotFound) {
+			return OID{}, nil
+		}
+		if err != nil {
+			return OID{}, err
+		}
+		if ref.Type() == plumbing.HashReference {
+			hash := ref.Hash()
+			return OIDFromBytes(hash[:]), nil
+		}
+		name = ref.Target().String()
+	}
+	return OID{}, fmt.Errorf("ref %q is symbolic too many times over", name)
+}
+
+// storage opens the repository with go-git. Each reader has a storage of its
+// own: go-git's are not safe for concurrent use.
+func (r *Repository) storage() *filesystem.Storage {
+	return filesystem.NewStorage(osfs.New(r.Dir), cache.NewObjectLRUDefault())
+}
+
+// SymbolicTarget returns the ref that a symbolic ref points at, "" where name
+// is not symbolic.
+func (r *Repository) SymbolicTarget(ctx context.Context, name string) (string, error) {
+	if r.layout().plain {
+		store := r.storage()
+		defer store.Close()
+		ref, err := store.Reference(plumbing.ReferenceName(name))
+		if errors.Is(err, plumbing.ErrReferenceNotFound) || err == nil && ref.Type() == plumbing.HashReference {
+			return "", nil
+		}
+		if err == nil {
+			return ref.Target().String(), nil
+		}
+	}
+	out, err := r.Run(ctx, "symbolic-ref", "--quiet", name)
+	if exitStatus(err) == 1 {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading symbolic ref %q: %w", name, err)
+	}
+	return strings.TrimSpace(out), nil
+}
+
+// A RefUpdate moves one ref from Old to New. A zero Old creates it, a zero New
+// deletes it.
+type RefUpdate struct {
+	Name     string
+	Old, New OID
+}
+
+// UpdateRefs moves refs in one transaction, compare-and-swap: all of them, or
+// none when one is no longer at its Old. The refs themselves are durable when
+// it returns nil where the filesystem orders renames (ext4); the caller that
+// must be sure everywhere syncs the filesystem after it.
+func (r *Repository) UpdateRefs(ctx context.Context, reason string, updates ...RefUpdate) error {
+	var in strings.Builder
+	for _, u := range updates {
+		switch {
+		case u.New.IsZero():
+			fmt.Fprintf(&in, "delete %s\x00%s\x00", u.Name, u.Old)
+		case u.Old.IsZero():
+			fmt.Fprintf(&in, "create %s\x00%s\x00", u.Name, u.New)
+		default:
+			fmt.Fprintf(&in, "update %s\x00%s\x00%s\x00", u.Name, u.New, u.Old)
+		}
+	}
+	// core.fsync is git 2.36's; older versions ignore it.
+	_, err := r.RunInput(ctx, nil, strings.NewReader(in.String()),
+		"-c", "core.fsync=all", "update-ref", "-m", reason, "-z", "--stdin")
+	return err
+}
+
+// IsAncestor tells whether moving a ref from old to new is a fast-forward.
+func (r *Repository) IsAncestor(ctx context.Context, old, new OID) (bool, error) {
+	_, err := r.Run(ctx, "merge-base", "--is-ancestor", old.String(), new.String())
+	if exitStatus(err) == 1 {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Resolve finds the commit that a revision of the operator's names.
+func (r *Repository) Resolve(ctx context.Context, revision string) (OID, error) {
+	out, err := r.Run(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", revision+"^{commit}")
+	if err != nil {
+		return OID{}, fmt.Errorf("%q is not a commit in %q: %w", revision, filepath.Base(r.Dir), err)
+	}
+	return ParseOID(strings.TrimSpace(out))
+}
+
+// RefNames lists all refs.
+func (r *Repository) RefNames(ctx context.Context) ([]string, error) {
+	out, err := r.Run(ctx, "for-each-ref", "--format=%(refname)")
+	if err != nil {
+		return nil, err
+	}
+	return strings.Fields(out), nil
+}
+
+// staleAfter is far above what git takes to write a ref.
+const staleAfter = 2 * time.Second
+
+// RemoveStaleLocks removes the lock files that an UpdateRefs left behind when
+// it was killed; git never does, and refuses to move the refs from then on.
+// The caller knows that one was under way, and that it holds the lock that
+// keeps out another one of ours.
+func (r *Repository) RemoveStaleLocks(updates []RefUpdate) {
+	for _, u := range updates {
+		path := filepath.Join(r.Dir, filepath.FromSlash(u.Name)+".lock")
+		for {
+			st, err := os.Lstat(path)
+			if err != nil {
+				break
+			}
+			if left := staleAfter - time.Since(st.ModTime()); left > 0 && left <= staleAfter {
+				time.Sleep(min(left, 50*time.Millisecond)) // its writer may be alive yet
+				continue
+			}
+			os.Remove(path)
+			break
+		}
+	}
+}

@@ -1,0 +1,151 @@
+// Package journal keeps what must be remembered of deployments in the state
+// directory: the one that is under way, the one that the web root holds, and
+// the history of all of them.
+package journal
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"bluegreen/internal/durable"
+	"bluegreen/internal/git"
+	"bluegreen/internal/worktree"
+)
+
+// DirName is the state directory's name in the repository.
+const DirName = "bluegreen"
+
+// A Journal is a repository's state directory. Only the holder of its lock may
+// write to it, but for the history, to which anybody may append.
+type Journal struct {
+	Dir string
+}
+
+// Open opens the state directory of the repository at repo and makes it if it
+// is not there, for its account alone.
+func Open(repo string) (*Journal, error) {
+	dir := filepath.Join(repo, DirName)
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, os.ErrExist) {
+		err = nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the state directory: %w", err)
+	}
+	if st, err := os.Lstat(dir); err != nil || !st.IsDir() {
+		return nil, fmt.Errorf("opening the state directory: %q is not a directory", dir)
+	}
+	return &Journal{Dir: dir}, nil
+}
+
+// A Phase says how far a transaction has got, as far as it matters to
+// recovery.
+type Phase string
+
+// Transactions go from Activating to Committing, or to Undoing.
+const (
+	Activating Phase = "activating" // the web root may be changing; checks may be running
+	Committing Phase = "committing" // the release is healthy, the ref may have moved
+	Undoing    Phase = "undoing"    // the release is not wanted
+)
+
+// A Transaction is an interrupted deployment's intent: enough to finish or
+// undo it.
+type Transaction struct {
+	ID      string    `json:"id"`
+	Phase   Phase     `json:"phase"`
+	Started time.Time `json:"started"`
+	// Event is what the history will say; its result is not known yet.
+	Event Event `json:"event"`
+	// Refs are moved when the release is healthy.
+	Refs []git.RefUpdate `json:"refs,omitempty"`
+	// RefMoved tells that git moved the ref before the deployment began.
+	RefMoved bool            `json:"ref_moved,omitempty"`
+	Deployed Deployed        `json:"deployed"` // what holds when it succeeds
+	Work     worktree.Record `json:"work"`
+}
+
+const transactionFile = "transaction.json"
+
+// ErrDamaged is returned for a journal that cannot be understood. It is never
+// overwritten: a person must look.
+var ErrDamaged = errors.New("journal is damaged")
+
+// Unfinished returns the transaction that a crash interrupted, nil when there
+// is none. While a deployment runs, it returns that one.
+func (j *Journal) Unfinished() (*Transaction, error) {
+	var t Transaction
+	found, err := j.read(transactionFile, &t)
+	if !found || err != nil {
+		return nil, err
+	}
+	return &t, nil
+}
+
+// Begin records t, durably, before its first effect.
+func (j *Journal) Begin(t *Transaction) error { return j.write(transactionFile, t) }
+
+// Advance records that t has got to phase, durably.
+func (j *Journal) Advance(t *Transaction, phase Phase) error {
+	t.Phase = phase
+	return j.write(transactionFile, t)
+}
+
+// End forgets the transaction: all its effects are complete, or undone.
+func (j *Journal) End() error { return durable.Remove(filepath.Join(j.Dir, transactionFile)) }
+
+// Deployed is what a web root holds, beside the index, which knows files but
+// not commits.
+type Deployed struct {
+	Commit    git.OID   `json:"commit"`
+	Tree      git.OID   `json:"tree"`
+	Previous  git.OID   `json:"previous"`
+	Directory string    `json:"directory"`
+	At        time.Time `json:"at"`
+	// Ref and From are the ref update that proc-receive carried out with this
+	// deployment, empty otherwise.
+	Ref  string  `json:"ref,omitempty"`
+	From git.OID `json:"from"`
+}
+
+const deployedFile = "deployed.json"
+
+// Deployed returns the last deployment that succeeded, nil when there was
+// none.
+func (j *Journal) Deployed() (*Deployed, error) {
+	var d Deployed
+	found, err := j.read(deployedFile, &d)
+	if !found || err != nil {
+		return nil, err
+	}
+	return &d, nil
+}
+
+// SetDeployed records what the web root holds, durably.
+func (j *Journal) SetDeployed(d *Deployed) error { return j.write(deployedFile, d) }
+
+func (j *Journal) read(name string, v any) (found bool, err error) {
+	path := filepath.Join(j.Dir, name)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reading the journal: %w", err)
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return false, fmt.Errorf("%q: %w: %w", path, ErrDamaged, err)
+	}
+	return true, nil
+}
+
+func (j *Journal) write(name string, v any) error {
+	return durable.WriteFile(filepath.Join(j.Dir, name), 0o600, func(w io.Writer) error {
+		return json.NewEncoder(w).Encode(v)
+	})
+}

@@ -1,0 +1,194 @@
+// Package lock keeps two deployments apart. A lock is a flock on a file or
+// directory that is never removed, so the kernel frees it when its holder
+// dies, however it dies.
+package lock
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Holder says who has a lock. It is for people to read: only the kernel
+// knows whether the lock is held.
+type Holder struct {
+	PID   int       `json:"pid"`
+	Who   string    `json:"who"`
+	Since time.Time `json:"since"`
+	Phase string    `json:"phase"`
+}
+
+// A Lock is held on a repository's lock file and on the web root itself, which
+// two repositories may share.
+type Lock struct {
+	file, dir *os.File
+	holder    Holder
+}
+
+// A Busy error tells who held the lock until the end of the wait.
+type Busy struct {
+	Holder *Holder // nil where it is not known
+	PID    int     // of the holder, 0 where it is not known
+	Waited time.Duration
+}
+
+func (b *Busy) Error() string {
+	return fmt.Sprintf("%s; waited %s", b.Describe(), b.Waited)
+}
+
+// Describe says who has the lock, as far as it is known.
+func (b *Busy) Describe() string {
+	switch {
+	case b.Holder != nil:
+		return fmt.Sprintf("another deployment is running: %s, since %s, now %s (process %d)",
+			b.Holder.Who, b.Holder.Since.Format("15:04:05"), b.Holder.Phase, b.Holder.PID)
+	case b.PID != 0:
+		return fmt.Sprintf("another deployment into the same directory is running (process %d)", b.PID)
+	}
+	return "another deployment is running"
+}
+
+// FileName is the name of the lock file in a repository's state directory.
+const FileName = "lock"
+
+// Acquire locks the state directory and the web root dir ("" where there is
+// none), waiting up to wait. The order of waiters is not kept: whoever acquires
+// must read again what it decided on. waiting, which may be nil, is called
+// once, when the lock is found held.
+func Acquire(ctx context.Context, stateDir, dir, who string, wait time.Duration, waiting func(*Busy)) (*Lock, error) {
+	file, err := os.OpenFile(filepath.Join(stateDir, FileName), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the lock: %w", err)
+	}
+	l := &Lock{file: file, holder: Holder{PID: os.Getpid(), Who: who, Since: time.Now()}}
+	if dir != "" {
+		if l.dir, err = os.Open(dir); err != nil {
+			file.Close()
+			return nil, fmt.Errorf("opening the lock: %w", err)
+		}
+	}
+	start := time.Now()
+	deadline := start.Add(wait)
+	err = l.poll(ctx, file, deadline, func() *Busy { return busyFile(file) }, waiting)
+	if err == nil && l.dir != nil {
+		l.Phase("waiting for another repository that deploys into the same directory")
+		err = l.poll(ctx, l.dir, deadline, func() *Busy { return busyDirectory(l.dir) }, waiting)
+	}
+	if err != nil {
+		if busy := (*Busy)(nil); errors.As(err, &busy) {
+			busy.Waited = time.Since(start).Round(100 * time.Millisecond)
+		}
+		l.Release()
+		return nil, err
+	}
+	l.Phase("starting")
+	return l, nil
+}
+
+// poll tries for the lock until the deadline, at a pace that costs nothing.
+func (l *Lock) poll(ctx context.Context, f *os.File, deadline time.Time, who func() *Busy, waiting func(*Busy)) error {
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, unix.EINTR):
+			continue
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return fmt.Errorf("locking %q: %w", f.Name(), err)
+		}
+		if waiting != nil {
+			waiting(who())
+			waiting = nil
+		}
+		if !time.Now().Before(deadline) {
+			return who()
+		}
+		select {
+		case <-time.After(min(pause, time.Until(deadline))):
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the lock: %w", ctx.Err())
+		}
+	}
+}
+
+// Phase writes down what the holder is doing, for those who wait.
+func (l *Lock) Phase(phase string) {
+	l.holder.Phase = phase
+	data, err := json.Marshal(l.holder)
+	if err != nil {
+		return
+	}
+	// For display only: a reader that meets a half-written line shows less.
+	l.file.Truncate(0)
+	l.file.WriteAt(append(data, '\n'), 0)
+}
+
+// Release frees the lock.
+func (l *Lock) Release() {
+	if l.dir != nil {
+		l.dir.Close()
+	}
+	l.file.Close()
+}
+
+func busyFile(file *os.File) *Busy {
+	data := make([]byte, 4096)
+	n, _ := file.ReadAt(data, 0)
+	var h Holder
+	if json.Unmarshal(data[:n], &h) != nil {
+		return &Busy{}
+	}
+	return &Busy{Holder: &h, PID: h.PID}
+}
+
+// busyDirectory finds a holder in another repository: the kernel lists who
+// locks what, and a hook's working directory is its repository.
+func busyDirectory(dir *os.File) *Busy {
+	var st unix.Stat_t
+	locks, err := os.ReadFile("/proc/locks")
+	if err != nil || unix.Fstat(int(dir.Fd()), &st) != nil {
+		return &Busy{}
+	}
+	want := fmt.Sprintf("%02x:%02x:%d", unix.Major(uint64(st.Dev)), unix.Minor(uint64(st.Dev)), st.Ino)
+	for line := range strings.Lines(string(locks)) {
+		// "1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF"
+		fields := strings.Fields(line)
+		if len(fields) < 6 || fields[1] != "FLOCK" || fields[5] != want {
+			continue
+		}
+		var pid int
+		if _, err := fmt.Sscan(fields[4], &pid); err != nil || pid <= 0 {
+			continue
+		}
+		busy := &Busy{PID: pid}
+		if f, err := os.Open(fmt.Sprintf("/proc/%d/cwd/bluegreen/%s", pid, FileName)); err == nil {
+			if found := busyFile(f); found.PID == pid {
+				busy = found
+			}
+			f.Close()
+		}
+		return busy
+	}
+	return &Busy{}
+}
+
+// Held tells who holds the lock of a state directory, nil when nobody does.
+func Held(stateDir string) *Busy {
+	f, err := os.Open(filepath.Join(stateDir, FileName))
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		return busyFile(f)
+	}
+	return nil
+}

@@ -1,0 +1,221 @@
+package operator
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"bluegreen/internal/console"
+	"bluegreen/internal/deploy"
+	"bluegreen/internal/environment"
+	"bluegreen/internal/git"
+	"bluegreen/internal/health"
+	"bluegreen/internal/receive"
+)
+
+func (a *app) checkCommand() *cobra.Command {
+	return a.jsonFlag(&cobra.Command{
+		Use:     "check",
+		Short:   "read the configuration and ask the health checks",
+		Example: "  bluegreen check --repo /home/deploy/sample_app",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			ref, err := e.Repo.Ref(c.Context(), e.Rules().BranchRef())
+			if err != nil {
+				return a.fail(err)
+			}
+			held, err := e.Held(c.Context(), ref)
+			if err != nil {
+				return a.fail(err)
+			}
+			var commit, previous git.OID
+			if held != nil {
+				commit, previous = held.Commit, held.Previous
+			}
+			results := e.Ask(c.Context(), commit, e.Variables("", commit, previous))
+			if a.json {
+				err = a.printJSON(checkReport(e, results))
+			} else {
+				a.printChecks(e, results)
+			}
+			if err == nil && !health.Healthy(results) {
+				err = &status{failed}
+			}
+			return err
+		},
+	})
+}
+
+func checkReport(e *environment.Environment, results []health.Result) any {
+	type check struct {
+		Name     string `json:"name"`
+		Healthy  bool   `json:"healthy"`
+		Attempts int    `json:"attempts"`
+		TookMS   int64  `json:"took_ms"`
+		Last     string `json:"last"`
+	}
+	report := struct {
+		Environment   string  `json:"environment"`
+		Configuration string  `json:"configuration"`
+		Healthy       bool    `json:"healthy"`
+		Checks        []check `json:"checks"`
+	}{e.Name, e.Config.Path, health.Healthy(results), []check{}}
+	for _, r := range results {
+		report.Checks = append(report.Checks, check{r.Name, r.Healthy, r.Attempts, r.Took.Milliseconds(), r.Last})
+	}
+	return report
+}
+
+func (a *app) printChecks(e *environment.Environment, results []health.Result) {
+	if e.Config.Present {
+		fmt.Fprintf(a.Stdout, "%s is in order\n", console.Escape(e.Config.Path))
+	} else {
+		fmt.Fprintf(a.Stdout, "there is no %s: the defaults hold\n", console.Escape(e.Config.Path))
+	}
+	if len(results) == 0 {
+		fmt.Fprintln(a.Stdout, "nothing is checked: there is no [[health]] in the configuration")
+	}
+	for _, r := range results {
+		verdict := "healthy"
+		if !r.Healthy {
+			verdict = "NOT HEALTHY"
+		}
+		fmt.Fprintf(a.Stdout, "%s: %s: %s\n", console.Escape(r.Name), verdict, console.Escape(r.Last))
+		for _, line := range r.Lines {
+			fmt.Fprintf(a.Stdout, "  %s\n", console.Escape(line))
+		}
+	}
+}
+
+func (a *app) planCommand() *cobra.Command {
+	return a.jsonFlag(&cobra.Command{
+		Use:     "plan [REV]",
+		Short:   "what a deployment of REV, or of the branch, would change",
+		Example: "  bluegreen plan\n  bluegreen plan HEAD~1",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			e, err := a.open()
+			if err != nil {
+				return err
+			}
+			revision := e.Rules().BranchRef()
+			if len(args) > 0 {
+				revision = args[0]
+			}
+			commit, err := e.Repo.Resolve(c.Context(), revision)
+			if err == nil {
+				err = e.Ready()
+			}
+			if err != nil {
+				return a.fail(err)
+			}
+			plan, err := e.Plan(c.Context(), commit)
+			if err != nil {
+				return a.fail(err)
+			}
+			if a.json {
+				return a.printJSON(planReport(e, commit, plan.Paths(), plan.Deletes, plan.Bytes, plan.Repairs))
+			}
+			out := console.New(a.Stdout)
+			receive.ShowPlan(out, e, commit, plan)
+			out.Close(5 * time.Second)
+			return nil
+		},
+	})
+}
+
+func planReport(e *environment.Environment, commit git.OID, writes, deletes []string, bytes int64, repairs int) any {
+	checks := []string{}
+	for _, c := range e.Checks {
+		checks = append(checks, c.Name)
+	}
+	return struct {
+		Environment string   `json:"environment"`
+		Directory   string   `json:"directory"`
+		Commit      git.OID  `json:"commit"`
+		Write       []string `json:"write"`
+		Delete      []string `json:"delete"`
+		Bytes       int64    `json:"bytes"`
+		Repairs     int      `json:"repairs"`
+		Checks      []string `json:"checks"`
+	}{e.Name, e.Worktree.Dir, commit, append([]string{}, writes...), append([]string{}, deletes...), bytes, repairs, checks}
+}
+
+func (a *app) deployCommand() *cobra.Command {
+	var wait time.Duration
+	c := &cobra.Command{
+		Use:   "deploy REV",
+		Short: "deploy a commit that is on the server already",
+		Long: "deploy brings the web root to a commit that is on the server already, with the\n" +
+			"same checks as a push. The branch stays where it is; \"bluegreen status\" shows both.",
+		Example: "  bluegreen deploy master        the branch once more\n  bluegreen deploy master~1      what was before",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			e, err := a.change()
+			if err != nil {
+				return err
+			}
+			if !c.Flags().Changed("wait") {
+				wait = e.Config.Deploy.LockWait
+			}
+			commit, err := e.Repo.Resolve(c.Context(), args[0])
+			if err == nil {
+				err = e.Ready()
+			}
+			if err != nil {
+				return a.fail(err)
+			}
+			who := receive.Pusher(a.getenv)
+			session, err := e.Begin(c.Context(), who, wait)
+			if err != nil {
+				return a.fail(err)
+			}
+			defer session.End()
+			outcome, err := session.Deploy(c.Context(), deploy.Request{Commit: commit, Pusher: who})
+			if err != nil {
+				return a.fail(err)
+			}
+			receive.Succeeded(a.console, e.Environment, outcome)
+			return nil
+		},
+	}
+	c.Flags().DurationVar(&wait, "wait", 0, "how long to wait for another deployment (default: deploy.lock_wait)")
+	return c
+}
+
+func (a *app) getenv(name string) string { return receive.Getenv(a.Environ, name) }
+
+func (a *app) recoverCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "recover",
+		Short:   "finish or undo what a crash interrupted",
+		Long:    "recover brings the web root to exactly one commit after a crash: to the new one\nif its ref has moved, else to the one before. Every hook does so first, too.",
+		Example: "  bluegreen recover --repo /home/deploy/sample_app",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			e, err := a.change()
+			if err != nil {
+				return err
+			}
+			session, err := e.Begin(c.Context(), receive.Pusher(a.getenv), e.Config.Deploy.LockWait)
+			if err != nil {
+				return a.fail(err)
+			}
+			defer session.End()
+			switch r := session.Recovered(); {
+			case r == nil:
+				a.console.Success("there was nothing to recover")
+			case r.Completed:
+				a.console.Success("%s is deployed: its ref had moved before the crash", r.Commit.Short())
+			default:
+				a.console.Success("the web root is as it was before %s", r.Commit.Short())
+			}
+			return nil
+		},
+	}
+}

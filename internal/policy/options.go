@@ -1,0 +1,50 @@
+package policy
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Options are the options of a push (git push -o).
+type Options struct {
+	Plan bool          // say what would change, change nothing
+	Live bool          // deploy although production is served from here
+	Wait time.Duration // for the lock; negative when it is not given
+	Raw  []string      // as they came, for the history
+}
+
+// maxOptions is far above what anybody types.
+const maxOptions = 32
+
+// known lists the options for people.
+const known = "plan, live, wait=DURATION"
+
+// ParseOptions reads the options of a push. An option that is not known is an
+// error that lists those that are.
+func ParseOptions(raw []string) (Options, error) {
+	o := Options{Wait: -1, Raw: raw}
+	if len(raw) > maxOptions {
+		return o, fmt.Errorf("%d push options are too many; known are: %s", len(raw), known)
+	}
+	for _, option := range raw {
+		name, value, given := strings.Cut(option, "=")
+		switch {
+		case option == "plan":
+			o.Plan = true
+		case option == "live":
+			o.Live = true
+		case name == "wait" && given:
+			wait, err := time.ParseDuration(value)
+			if err != nil || wait < 0 || wait > 24*time.Hour {
+				return o, fmt.Errorf("push option %q: %q is not a duration such as \"90s\"", "wait", value)
+			}
+			o.Wait = wait
+		case option == "promote" || option == "no-way-back":
+			return o, fmt.Errorf("push option %q is not in this version yet", option)
+		default:
+			return o, fmt.Errorf("push option %q is not known; known are: %s", option, known)
+		}
+	}
+	return o, nil
+}

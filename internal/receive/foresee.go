@@ -1,0 +1,126 @@
+package receive
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"bluegreen/internal/git"
+	"bluegreen/internal/policy"
+)
+
+// foresee tells which updates git would refuse, by the rules of git
+// receive-pack, with a line for each. Git applies them after proc-receive, and
+// not at all to the refs that proc-receive moves.
+func foresee(ctx context.Context, repo *git.Repository, updates []policy.Update) ([]string, error) {
+	cfg, err := repo.Config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f := &foresight{repo: repo, cfg: cfg}
+	if f.head, err = repo.SymbolicTarget(ctx, "HEAD"); err != nil {
+		f.head = "" // detached: no branch is the current one
+	}
+	var refused []string
+	for _, u := range updates {
+		why, err := f.refuses(ctx, u)
+		if err != nil {
+			return nil, err
+		}
+		if why != "" {
+			refused = append(refused, why)
+		}
+	}
+	conflicts, err := f.conflicts(ctx, updates)
+	return append(refused, conflicts...), err
+}
+
+type foresight struct {
+	repo *git.Repository
+	cfg  git.Config
+	head string
+}
+
+// refuses returns why git would refuse u, "" if it would not.
+func (f *foresight) refuses(ctx context.Context, u policy.Update) (string, error) {
+	at, err := f.repo.Ref(ctx, u.Ref)
+	if err != nil {
+		return "", err
+	}
+	isBranch := strings.HasPrefix(u.Ref, "refs/heads/")
+	switch {
+	case at != u.Old:
+		return fmt.Sprintf("%q is at %s now, and not at %s: fetch first", u.Ref, at.Short(), u.Old.Short()), nil
+	case u.New.IsZero() && isBranch && f.cfg.Bool("receive.denydeletes"):
+		return fmt.Sprintf("%q cannot be deleted: receive.denyDeletes", u.Ref), nil
+	case u.New.IsZero() && u.Ref == f.head && f.deniesDeleteCurrent():
+		return fmt.Sprintf("%q cannot be deleted: it is the current branch", u.Ref), nil
+	case u.New.IsZero() || !isBranch:
+		return "", nil
+	}
+	objects := f.repo.Objects(ctx)
+	kind, _, err := objects.Read(u.New)
+	objects.Close()
+	if err != nil {
+		return "", err
+	}
+	if kind != "commit" {
+		return fmt.Sprintf("%q cannot point at a %s", u.Ref, kind), nil
+	}
+	if u.Old.IsZero() || !f.cfg.Bool("receive.denynonfastforwards") {
+		return "", nil
+	}
+	forward, err := f.repo.IsAncestor(ctx, u.Old, u.New)
+	if err != nil || forward {
+		return "", err
+	}
+	return fmt.Sprintf("%q would not move forward: receive.denyNonFastForwards", u.Ref), nil
+}
+
+func (f *foresight) deniesDeleteCurrent() bool {
+	switch strings.ToLower(f.cfg.Last("receive.denydeletecurrent")) {
+	case "ignore", "warn", "false", "no", "off", "0":
+		return false
+	}
+	return true
+}
+
+// conflicts finds new refs whose name is a directory of another ref, or the
+// other way round: git stores no "a" beside "a/b".
+func (f *foresight) conflicts(ctx context.Context, updates []policy.Update) ([]string, error) {
+	created, gone := map[string]bool{}, map[string]bool{}
+	for _, u := range updates {
+		if u.New.IsZero() {
+			gone[u.Ref] = true
+		} else if u.Old.IsZero() {
+			created[u.Ref] = true
+		}
+	}
+	if len(created) == 0 {
+		return nil, nil
+	}
+	names, err := f.repo.RefNames(ctx)
+	if err != nil {
+		return nil, err
+	}
+	taken := map[string]bool{}
+	for _, name := range names {
+		if !gone[name] {
+			taken[name] = true
+		}
+	}
+	for name := range created {
+		taken[name] = true
+	}
+	var refused []string
+	for name := range taken {
+		for i, c := range name {
+			if c == '/' && taken[name[:i]] && (created[name] || created[name[:i]]) {
+				refused = append(refused, fmt.Sprintf("%q and %q cannot both be refs", name[:i], name))
+			}
+		}
+	}
+	slices.Sort(refused)
+	return refused, nil
+}

@@ -1,0 +1,140 @@
+package receive
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+)
+
+// A note is what the hooks of one push tell each other. Git gives proc-receive
+// neither the refs that it handles itself nor the push certificate, and tells
+// post-receive nothing of what failed. A push is known by its receive-pack
+// process, which is the parent of all three hooks.
+type note struct {
+	Parent  int    `json:"parent"`
+	Started string `json:"started"` // of the parent, since process ids are used again
+	// Refused says which refs git will refuse, and why; or that it may.
+	Refused []string `json:"refused,omitempty"`
+	Pusher  string   `json:"pusher,omitempty"`
+	// Failed is the outcome of proc-receive, where it is a failure.
+	Failed string `json:"failed,omitempty"`
+}
+
+const notePrefix = "push-"
+
+func (p *push) notePath() string {
+	return filepath.Join(p.env.Journal.Dir, notePrefix+strconv.Itoa(p.process.Parent)+".json")
+}
+
+// processStart identifies a process beyond its id: field 22 of its stat, the
+// time at which it started.
+func processStart(pid int) string {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return ""
+	}
+	// The second field, the name in parentheses, may hold anything.
+	_, rest, _ := strings.Cut(string(data[max(0, strings.LastIndexByte(string(data), ')')):]), " ")
+	if fields := strings.Fields(rest); len(fields) > 19 {
+		return fields[19]
+	}
+	return ""
+}
+
+// leaveNote is pre-receive's: it foresees what git will refuse, for an atomic
+// push, and remembers who signed the push.
+func (g *gate) leaveNote(ctx context.Context) error {
+	n := &note{}
+	if len(g.updates) > 1 {
+		var err error
+		if n.Refused, err = foresee(ctx, g.env.Repo, g.updates); err != nil {
+			return err
+		}
+		if runnable(filepath.Join(g.env.Repo.Dir, "hooks/update")) {
+			n.Refused = append(n.Refused, "nobody can tell whether the update hook refuses one of the refs: push them one by one")
+		}
+	}
+	if g.process.getenv("GIT_PUSH_CERT_SIGNER") != "" {
+		n.Pusher = g.pusher()
+	}
+	if len(n.Refused) == 0 && n.Pusher == "" {
+		return nil
+	}
+	g.dropOldNotes()
+	return g.writeNote(n)
+}
+
+func (p *push) writeNote(n *note) error {
+	n.Parent, n.Started = p.process.Parent, processStart(p.process.Parent)
+	data, err := json.Marshal(n)
+	if err == nil {
+		err = os.WriteFile(p.notePath(), data, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("leaving a note for the other hooks: %w", err)
+	}
+	return nil
+}
+
+// readNote returns the note of this push, nil where there is none.
+func (p *push) readNote() *note {
+	data, err := os.ReadFile(p.notePath())
+	var n note
+	if err != nil || json.Unmarshal(data, &n) != nil {
+		return nil
+	}
+	if n.Parent != p.process.Parent || n.Started != processStart(n.Parent) {
+		return nil
+	}
+	return &n
+}
+
+// takeNote is readNote, for the last one to need it.
+func (p *push) takeNote() *note {
+	n := p.readNote()
+	os.Remove(p.notePath())
+	return n
+}
+
+// leaveOutcome is proc-receive's: post-receive, which runs when another ref of
+// the push was stored, has the last word and must not hide a failure.
+func (r *processor) leaveOutcome() {
+	if r.report.worst() != failure {
+		return
+	}
+	n := r.note
+	if n == nil {
+		n = &note{}
+	}
+	for _, o := range r.report.outcomes {
+		if o.level == failure {
+			n.Failed = o.text
+		}
+	}
+	r.dropOldNotes()
+	if err := r.writeNote(n); err != nil {
+		r.console.Warning("%v", err)
+	}
+}
+
+// dropOldNotes removes the notes of pushes that ended without a post-receive.
+func (p *push) dropOldNotes() {
+	entries, err := os.ReadDir(p.env.Journal.Dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), notePrefix) {
+			continue
+		}
+		if st, err := e.Info(); err == nil && time.Since(st.ModTime()) > 24*time.Hour {
+			os.Remove(filepath.Join(p.env.Journal.Dir, e.Name()))
+		}
+	}
+}

@@ -1,0 +1,154 @@
+package receive
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"bluegreen/internal/console"
+	"bluegreen/internal/environment"
+	"bluegreen/internal/git"
+	"bluegreen/internal/policy"
+	"bluegreen/internal/worktree"
+)
+
+const planOnly = "plan only"
+
+// plan answers the push option "plan" at the gate. Where all refs of the push
+// go through proc-receive they are left to it, which can say why each of them
+// does not move; else the whole push is declined here.
+func (g *gate) plan(ctx context.Context, decisions []policy.Decision) error {
+	wired, err := procReceiveTakes(ctx, g.env.Repo, g.updates)
+	if err != nil || wired {
+		return err
+	}
+	g.declined = true
+	return g.printPlan(ctx, decisions)
+}
+
+// procReceiveTakes tells whether git hands all of the updates to proc-receive.
+func procReceiveTakes(ctx context.Context, repo *git.Repository, updates []policy.Update) (bool, error) {
+	cfg, err := repo.Config(ctx)
+	if err != nil {
+		return false, err
+	}
+	hooks := cfg.Last("core.hookspath")
+	if hooks == "" {
+		hooks = "hooks"
+	}
+	if !filepath.IsAbs(hooks) {
+		hooks = filepath.Join(repo.Dir, hooks)
+	}
+	if !runnable(filepath.Join(hooks, "proc-receive")) {
+		return false, nil
+	}
+	for _, u := range updates {
+		if !matchesProcReceive(cfg["receive.procreceiverefs"], u) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// runnable tells whether git would run the hook at path.
+func runnable(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0
+}
+
+// matchesProcReceive follows git: values are prefixes of whole components,
+// with flags before a colon that limit them to additions, deletions or
+// modifications, and "!" turns the match round.
+func matchesProcReceive(patterns []string, u policy.Update) bool {
+	for _, pattern := range patterns {
+		flags, prefix, flagged := strings.Cut(pattern, ":")
+		if !flagged {
+			flags, prefix = "", pattern
+		}
+		if flags != "" && !strings.ContainsRune(flags, kindOf(u)) && strings.ContainsAny(flags, "adm") {
+			continue
+		}
+		prefix = strings.TrimRight(prefix, "/")
+		matches := u.Ref == prefix || strings.HasPrefix(u.Ref, prefix+"/")
+		if matches != strings.Contains(flags, "!") {
+			return true
+		}
+	}
+	return false
+}
+
+func kindOf(u policy.Update) rune {
+	switch {
+	case u.Old.IsZero():
+		return 'a'
+	case u.New.IsZero():
+		return 'd'
+	}
+	return 'm'
+}
+
+// printPlan says what the push would change.
+func (p *push) printPlan(ctx context.Context, decisions []policy.Decision) error {
+	for _, d := range decisions {
+		switch d.Action {
+		case policy.Refuse:
+			p.console.Say("plan: %s would be refused: %s", d.Ref, d.Reason)
+		case policy.Store:
+			p.console.Say("plan: %s would be stored, and nothing deployed", d.Ref)
+		case policy.Deploy:
+			if err := p.env.Ready(); err != nil {
+				return err
+			}
+			plan, err := p.env.Plan(ctx, d.New)
+			if err != nil {
+				return err
+			}
+			ShowPlan(p.console, p.env, d.New, plan)
+		}
+	}
+	p.report.add(outcome{level: warning, text: "plan only: nothing has changed"})
+	return nil
+}
+
+// maxShown is how many paths of a plan are listed.
+const maxShown = 20
+
+// ShowPlan writes what a deployment of commit would do.
+func ShowPlan(c *console.Console, e *environment.Environment, commit git.OID, plan *worktree.Plan) {
+	c.Say("plan: %s would go to %s on %s: %s to write (%d bytes), %d to delete", commit.Short(), e.Worktree.Dir, e.Name,
+		count(len(plan.Writes), "file"), plan.Bytes, len(plan.Deletes))
+	if plan.Repairs > 0 {
+		c.Say("plan: %s of these because the disk has something else than was deployed", count(plan.Repairs, "file"))
+	}
+	shown := 0
+	for _, w := range plan.Writes {
+		if shown++; shown <= maxShown {
+			c.Say("plan:   write  %s", w.Path)
+		}
+	}
+	for _, path := range plan.Deletes {
+		if shown++; shown <= maxShown {
+			c.Say("plan:   delete %s", path)
+		}
+	}
+	if shown > maxShown {
+		c.Say("plan:   and %d more", shown-maxShown)
+	}
+	names := make([]string, len(e.Checks))
+	for i, check := range e.Checks {
+		names[i] = fmt.Sprintf("%q", check.Name)
+	}
+	if len(names) == 0 {
+		c.Say("plan: nothing would be checked")
+	} else {
+		c.Say("plan: would be checked: %s", strings.Join(names, ", "))
+	}
+	for _, command := range e.Commands {
+		if command.At == "deployed" {
+			c.Say("plan: would be run: %q", command.Run)
+		}
+	}
+	c.Say("plan: who is live is not known: there is no [promotion] in the configuration")
+}

@@ -1,0 +1,165 @@
+package receive
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"bluegreen/internal/console"
+	"bluegreen/internal/deploy"
+	"bluegreen/internal/policy"
+)
+
+// PostReceive deploys after the ref has moved. It leaves alone what
+// proc-receive has done, and tells what of the push was only stored.
+func PostReceive(ctx context.Context, p *Process, c *console.Console) int {
+	r := &after{push: push{process: p, console: c}}
+	if err := r.run(ctx); err != nil {
+		r.report.add(failed(err))
+	}
+	r.report.print(c)
+	if r.report.worst() == failure {
+		return 1
+	}
+	return 0
+}
+
+// after is the work of post-receive.
+type after struct {
+	push
+}
+
+func (r *after) run(ctx context.Context) error {
+	var err error
+	if r.updates, err = readUpdates(r.process.Stdin); err != nil {
+		return err
+	}
+	options, err := r.process.pushOptions()
+	if err != nil {
+		return err
+	}
+	if err := r.open(options); err != nil {
+		return err
+	}
+	if earlier := r.takeNote(); earlier != nil && earlier.Failed != "" {
+		r.report.add(outcome{level: failure, text: earlier.Failed})
+	}
+	decisions, err := r.decide(ctx)
+	if err != nil {
+		return err
+	}
+	var stored []string
+	for _, d := range decisions {
+		if err := r.handle(ctx, d); err != nil {
+			r.report.add(failed(err))
+		}
+		if branch, isBranch := strings.CutPrefix(d.Ref, "refs/heads/"); isBranch && d.Action == policy.Store && !d.New.IsZero() {
+			stored = append(stored, fmt.Sprintf("%q", branch))
+		}
+	}
+	if len(stored) > 0 {
+		r.report.add(outcome{level: warning, text: fmt.Sprintf("%s stored, nothing is deployed: the branch that is deployed here is %q",
+			enumerate(stored), r.env.Config.Deploy.Branch)})
+	}
+	return nil
+}
+
+// enumerate joins a few names and counts the rest, with a verb.
+func enumerate(names []string) string {
+	const shown = 3
+	switch n := len(names); {
+	case n == 1:
+		return names[0] + " is"
+	case n > shown:
+		return fmt.Sprintf("%s and %d more are", strings.Join(names[:shown], ", "), n-shown)
+	}
+	return strings.Join(names, ", ") + " are"
+}
+
+func (r *after) handle(ctx context.Context, d policy.Decision) error {
+	switch {
+	case d.Action == policy.Refuse && d.New.IsZero():
+		return &deploy.Failure{Refused: true, Hint: d.Hint,
+			Reason: fmt.Sprintf("%q has been deleted; %s keeps what it holds", r.env.Config.Deploy.Branch, r.env.Worktree.Dir)}
+	case d.Action == policy.Refuse:
+		// A symbolic ref: git has moved the branch that it stands for.
+		d.Ref = r.env.Rules().BranchRef()
+	case d.Action != policy.Deploy:
+		return nil
+	}
+	held, err := r.env.Journal.Deployed()
+	if err == nil && held != nil && held.Ref == d.Ref && held.From == d.Old && held.Commit == d.New {
+		return nil // proc-receive's work
+	}
+	if r.options.Plan {
+		return &deploy.Failure{Refused: true, Reason: "plan only, but the ref has moved: without pre-receive or proc-receive nothing can stop it",
+			Hint: "\"bluegreen deploy\" on the server deploys it"}
+	}
+	return r.deploy(ctx, d)
+}
+
+func (r *after) deploy(ctx context.Context, d policy.Decision) error {
+	if err := r.env.Ready(); err != nil {
+		r.refuse(d, oneLine(err))
+		return err
+	}
+	pusher := r.pusher()
+	session, err := r.env.Begin(ctx, pusher, r.wait())
+	if err != nil {
+		r.refuse(d, reason(err))
+		return err
+	}
+	defer session.End()
+	// While this push waited, another one may have moved the branch on, and
+	// deployed it.
+	at, err := r.env.Repo.Ref(ctx, d.Ref)
+	if err != nil {
+		return err
+	}
+	if at != d.New {
+		r.report.add(outcome{level: warning, text: fmt.Sprintf("%s was not deployed: %q has moved on to %s",
+			d.New.Short(), r.env.Config.Deploy.Branch, at.Short())})
+		return nil
+	}
+	r.console.Hint("without proc-receive, git's exit status does not tell whether a deployment worked; this text does")
+	done, err := session.Deploy(ctx, deploy.Request{Ref: d.Ref, Commit: d.New, Old: d.Old, RefMoved: true,
+		Pusher: pusher, Options: r.options.Raw})
+	if err != nil {
+		return r.notDeployed(err, d)
+	}
+	r.report.add(deployed(r.env.Environment, done))
+	r.warnSubmodules(done)
+	return nil
+}
+
+// notDeployed says how to try again, since git has nothing left to push.
+func (r *after) notDeployed(err error, d policy.Decision) error {
+	fail, ok := err.(*deploy.Failure)
+	if !ok {
+		return err
+	}
+	again := *fail
+	again.Reason = fmt.Sprintf("%s is not deployed, the web root is as it was: %s", d.New.Short(), fail.Reason)
+	if again.Hint == "" {
+		again.Hint = "push a commit that mends it, or run \"bluegreen deploy\" on the server to try this one again"
+	}
+	return &again
+}
+
+// warnSubmodules tells of what "git push" does not bring along.
+func (p *push) warnSubmodules(done *deploy.Outcome) {
+	for _, path := range done.Submodules {
+		p.report.add(outcome{level: warning, text: fmt.Sprintf(
+			"%s is deployed, but the submodule %q is an empty directory: its files are not part of the push", done.Commit.Short(), path)})
+	}
+}
+
+func (p *push) pusher() string { return Pusher(p.process.getenv) }
+
+// refusal makes an error of a decision.
+func refusal(d policy.Decision) error {
+	return &deploy.Failure{Reason: d.Reason, Hint: d.Hint, Refused: true}
+}
+
+// oneLine is an error as a history line has it.
+func oneLine(err error) string { return reason(err) }

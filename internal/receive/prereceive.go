@@ -1,0 +1,178 @@
+package receive
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"bluegreen/internal/console"
+	"bluegreen/internal/environment"
+	"bluegreen/internal/git"
+	"bluegreen/internal/journal"
+	"bluegreen/internal/policy"
+	"bluegreen/internal/tree"
+	"bluegreen/internal/worktree"
+)
+
+// PreReceive is the gate: it runs before anything of the push is stored, and
+// refuses the whole push when a part of it must not be.
+func PreReceive(ctx context.Context, p *Process, c *console.Console) int {
+	g := &gate{push: push{process: p, console: c}}
+	if err := g.run(ctx); err != nil {
+		g.report.add(failed(err))
+	}
+	g.report.print(c)
+	if g.report.worst() == failure || g.declined {
+		return 1
+	}
+	return 0
+}
+
+// A push is what all hooks know of the push that they belong to.
+type push struct {
+	process *Process
+	console *console.Console
+	env     *environment.Environment
+	options policy.Options
+	updates []policy.Update
+	report  report
+}
+
+// open reads the configuration and the options.
+func (p *push) open(rawOptions []string) error {
+	var err error
+	if p.env, err = p.process.open(p.console); err != nil {
+		return err
+	}
+	p.options, err = policy.ParseOptions(rawOptions)
+	return err
+}
+
+// decide decides on each ref of the push.
+func (p *push) decide(ctx context.Context) ([]policy.Decision, error) {
+	rules := p.env.Rules()
+	decisions := make([]policy.Decision, len(p.updates))
+	for i, u := range p.updates {
+		target := ""
+		if u.Ref != rules.BranchRef() && len(p.updates) <= 100 {
+			var err error
+			if target, err = p.env.Repo.SymbolicTarget(ctx, u.Ref); err != nil {
+				return nil, err
+			}
+		}
+		decisions[i] = rules.Decide(u, target)
+	}
+	return decisions, nil
+}
+
+// wait is how long the lock is waited for.
+func (p *push) wait() time.Duration {
+	if p.options.Wait >= 0 {
+		return p.options.Wait
+	}
+	return p.env.Config.Deploy.LockWait
+}
+
+// refuse records, in the history, an update of the deployed branch that policy
+// refused.
+func (p *push) refuse(d policy.Decision, reason string) {
+	event := journal.Event{ID: "refused-" + fmt.Sprint(time.Now().UnixNano()), Time: time.Now().UTC(), Event: journal.Deploy,
+		Environment: p.env.Name, Ref: d.Ref, Commit: d.New, Result: journal.Refused, Reason: reason,
+		Pusher: Pusher(p.process.getenv), Options: p.options.Raw}
+	if held, err := p.env.Journal.Deployed(); err == nil && held != nil {
+		event.Previous = held.Commit
+	}
+	if err := p.env.Journal.Append(event); err != nil {
+		p.console.Warning("%v", err)
+	}
+}
+
+// gate is the work of pre-receive.
+type gate struct {
+	push
+	declined bool // without an error: a plan was asked for
+}
+
+func (g *gate) run(ctx context.Context) error {
+	var err error
+	if g.updates, err = readUpdates(g.process.Stdin); err != nil {
+		return err
+	}
+	options, err := g.process.pushOptions()
+	if err != nil {
+		return err
+	}
+	if err := g.open(options); err != nil {
+		return err
+	}
+	g.recover(ctx)
+	decisions, err := g.decide(ctx)
+	if err != nil {
+		return err
+	}
+	for _, d := range decisions {
+		if err := g.admit(ctx, d); err != nil {
+			if d.Ref == g.env.Rules().BranchRef() {
+				g.refuse(d, err.Error())
+			}
+			return err
+		}
+	}
+	if g.options.Plan {
+		return g.plan(ctx, decisions)
+	}
+	return g.leaveNote(ctx)
+}
+
+// recover settles what a crash interrupted, unless a deployment is running.
+func (g *gate) recover(ctx context.Context) {
+	if t, err := g.env.Journal.Unfinished(); t == nil && err == nil {
+		return
+	}
+	session, err := g.env.Begin(ctx, "pre-receive", 0)
+	if err == nil {
+		session.End()
+	}
+	// Else a deployment is running, or the hook that deploys says what is wrong.
+}
+
+// admit refuses an update that policy forbids, or a commit that must not be
+// unpacked here.
+func (g *gate) admit(ctx context.Context, d policy.Decision) error {
+	switch d.Action {
+	case policy.Refuse:
+		return refusal(d)
+	case policy.Deploy:
+		if err := g.env.Ready(); err != nil {
+			return err
+		}
+		return g.checkTree(ctx, d)
+	}
+	return nil
+}
+
+// checkTree holds the tree of the pushed commit against what may be written.
+// The objects are still in quarantine, and are thrown away if it fails.
+func (g *gate) checkTree(ctx context.Context, d policy.Decision) error {
+	objects := g.env.Repo.Objects(ctx)
+	defer objects.Close()
+	_, root, err := objects.Commit(d.New)
+	if err != nil {
+		return fmt.Errorf("refusing %q: %w", d.Ref, err)
+	}
+	var old git.OID
+	if !d.Old.IsZero() {
+		if _, old, err = objects.Commit(d.Old); err != nil {
+			old = git.OID{}
+		}
+	}
+	w := g.env.Worktree
+	changes, err := tree.Diff(objects, old, root, w.MaxFiles)
+	if err == nil {
+		err = worktree.CheckSymlinks(objects, root, changes, w.Symlinks)
+	}
+	if err != nil {
+		return fmt.Errorf("refusing the tree of %s: %w", d.New.Short(), err)
+	}
+	return nil
+}

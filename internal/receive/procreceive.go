@@ -1,0 +1,265 @@
+package receive
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"bluegreen/internal/console"
+	"bluegreen/internal/deploy"
+	"bluegreen/internal/git"
+	"bluegreen/internal/policy"
+)
+
+// ProcReceive deploys before the ref moves, and moves the ref itself when the
+// release is healthy. It speaks the protocol of git's proc-receive hook.
+func ProcReceive(ctx context.Context, p *Process, c *console.Console) int {
+	r := &processor{push: push{process: p, console: c}, answers: map[string]string{}}
+	if err := r.read(); err != nil {
+		c.Error("%v", err)
+		return 1
+	}
+	if err := r.run(ctx); err != nil {
+		r.refuseAll(err)
+	}
+	r.finish()
+	r.report.print(c)
+	return 0
+}
+
+// processor is the work of proc-receive.
+type processor struct {
+	push
+	atomic  bool
+	raw     []string          // push options
+	answers map[string]string // ref → "" for ok, fallThrough, or the reason for ng
+	note    *note
+}
+
+const fallThrough = "\x00fall-through"
+
+// read takes in the version, the commands and the push options.
+func (r *processor) read() error {
+	in := bufio.NewReader(r.process.Stdin)
+	version, err := readPacket(in)
+	if err != nil {
+		return err
+	}
+	version, capabilities, _ := strings.Cut(version, "\x00")
+	if version != "version=1" {
+		return fmt.Errorf("git speaks %q with proc-receive, and not version 1", shorten(version))
+	}
+	withOptions := false
+	for word := range strings.FieldsSeq(capabilities) {
+		r.atomic = r.atomic || word == "atomic"
+		withOptions = withOptions || word == "push-options"
+	}
+	if _, err := readPacket(in); !errors.Is(err, errFlush) {
+		return errors.New("git's greeting to proc-receive does not end")
+	}
+	if err := r.greet(capabilities); err != nil {
+		return err
+	}
+	lines, err := readSection(in)
+	if err != nil {
+		return err
+	}
+	for _, line := range lines {
+		u, err := parseUpdate(line)
+		if err != nil {
+			return err
+		}
+		r.updates = append(r.updates, u)
+	}
+	if err := unique(r.updates); err != nil {
+		return err
+	}
+	if withOptions {
+		r.raw, err = readSection(in)
+	}
+	return err
+}
+
+// greet answers with those of git's capabilities that are understood here.
+func (r *processor) greet(offered string) error {
+	var understood []string
+	for word := range strings.FieldsSeq(offered) {
+		if word == "atomic" || word == "push-options" {
+			understood = append(understood, word)
+		}
+	}
+	if err := writePacket(r.process.Stdout, "version=1\x00"+strings.Join(understood, " ")); err != nil {
+		return err
+	}
+	return writeFlush(r.process.Stdout)
+}
+
+// readSection reads packets up to a flush.
+func readSection(in io.Reader) ([]string, error) {
+	var lines []string
+	for {
+		line, err := readPacket(in)
+		if errors.Is(err, errFlush) {
+			return lines, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(lines) == maxUpdates {
+			return nil, fmt.Errorf("more than %d refs or options in one push", maxUpdates)
+		}
+		lines = append(lines, line)
+	}
+}
+
+func (r *processor) run(ctx context.Context) error {
+	if err := r.open(r.raw); err != nil {
+		return err
+	}
+	r.note = r.readNote()
+	decisions, err := r.decide(ctx)
+	if err != nil {
+		return err
+	}
+	if r.options.Plan {
+		if err := r.printPlan(ctx, decisions); err != nil {
+			return err
+		}
+		for _, d := range decisions {
+			r.answers[d.Ref] = planOnly
+		}
+		return nil
+	}
+	if r.atomic {
+		if err := r.foreseeAtomic(ctx, decisions); err != nil {
+			return err
+		}
+	}
+	for _, d := range decisions {
+		switch d.Action {
+		case policy.Store:
+			r.answers[d.Ref] = fallThrough
+		case policy.Refuse:
+			r.answer(d, refusal(d))
+		case policy.Deploy:
+			r.answer(d, r.deploy(ctx, d))
+		}
+	}
+	return nil
+}
+
+// foreseeAtomic refuses an atomic push when any part of it will be refused:
+// once our ref has moved, git cannot take it back.
+func (r *processor) foreseeAtomic(ctx context.Context, decisions []policy.Decision) error {
+	for _, d := range decisions {
+		if d.Action == policy.Refuse {
+			return refusal(d)
+		}
+	}
+	refused, err := foresee(ctx, r.env.Repo, r.updates)
+	if err != nil {
+		return err
+	}
+	if r.note != nil {
+		refused = append(refused, r.note.Refused...)
+	}
+	if len(refused) > 0 {
+		return &deploy.Failure{Refused: true, Reason: "atomic push: " + refused[0]}
+	}
+	return nil
+}
+
+// answer notes what git is told of d. A refusal by policy is recorded here; an
+// attempt was recorded by the deployment.
+func (r *processor) answer(d policy.Decision, err error) {
+	if err == nil {
+		r.answers[d.Ref] = ""
+		return
+	}
+	r.answers[d.Ref] = reason(err)
+	r.report.add(failed(err))
+}
+
+// refuseAll is for what forbids the whole push.
+func (r *processor) refuseAll(err error) {
+	for _, u := range r.updates {
+		if _, answered := r.answers[u.Ref]; !answered {
+			r.answers[u.Ref] = reason(err)
+		}
+		if r.env != nil && !r.options.Plan && u.Ref == r.env.Rules().BranchRef() {
+			r.refuse(policy.Decision{Update: u}, reason(err))
+		}
+	}
+	r.report.add(failed(err))
+}
+
+// pusher is who signed the push, as pre-receive saw, or who sent it.
+func (r *processor) pusher() string {
+	if r.note != nil && r.note.Pusher != "" {
+		return r.note.Pusher
+	}
+	return r.push.pusher()
+}
+
+// deploy deploys the branch and moves its ref.
+func (r *processor) deploy(ctx context.Context, d policy.Decision) error {
+	if err := r.mayMove(ctx, d); err != nil {
+		r.refuse(d, err.Error())
+		return err
+	}
+	pusher := r.pusher()
+	session, err := r.env.Begin(ctx, pusher, r.wait())
+	if err != nil {
+		r.refuse(d, reason(err))
+		return err
+	}
+	defer session.End()
+	done, err := session.Deploy(ctx, deploy.Request{Ref: d.Ref, Commit: d.New, Old: d.Old, Pusher: pusher,
+		Options: r.options.Raw, Refs: []git.RefUpdate{{Name: d.Ref, Old: d.Old, New: d.New}}})
+	if err != nil {
+		return err
+	}
+	r.report.add(deployed(r.env.Environment, done))
+	r.warnSubmodules(done)
+	return nil
+}
+
+// mayMove applies the rules that git applies to the refs that it moves itself.
+func (r *processor) mayMove(ctx context.Context, d policy.Decision) error {
+	if err := r.env.Ready(); err != nil {
+		return &deploy.Failure{Reason: oneLine(err), Refused: true}
+	}
+	refused, err := foresee(ctx, r.env.Repo, []policy.Update{d.Update})
+	if err != nil {
+		return err
+	}
+	if len(refused) > 0 {
+		return &deploy.Failure{Reason: refused[0], Refused: true}
+	}
+	return nil
+}
+
+// finish tells git the outcome. When git is gone nobody reads it: the work has
+// been done all the same.
+func (r *processor) finish() {
+	out := bufio.NewWriter(r.process.Stdout)
+	for _, u := range r.updates {
+		switch answer := r.answers[u.Ref]; answer {
+		case "":
+			writePacket(out, "ok "+u.Ref)
+		case fallThrough:
+			writePacket(out, "ok "+u.Ref)
+			writePacket(out, "option fall-through")
+		default:
+			writePacket(out, "ng "+u.Ref+" "+answer)
+		}
+	}
+	writeFlush(out)
+	out.Flush()
+	if r.env != nil {
+		r.leaveOutcome()
+	}
+}

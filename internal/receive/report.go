@@ -1,0 +1,134 @@
+package receive
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"bluegreen/internal/console"
+	"bluegreen/internal/deploy"
+	"bluegreen/internal/lock"
+)
+
+// Levels of an outcome, from best to worst.
+const (
+	success = iota
+	warning
+	failure
+)
+
+// A report collects what became of the refs of a push. Its last line tells the
+// worst of it.
+type report struct {
+	outcomes []outcome
+}
+
+type outcome struct {
+	level int
+	lines []string // details that come before
+	hint  string
+	text  string // one sentence
+}
+
+func (r *report) add(o outcome) { r.outcomes = append(r.outcomes, o) }
+
+func (r *report) worst() int {
+	level := success
+	for _, o := range r.outcomes {
+		level = max(level, o.level)
+	}
+	return level
+}
+
+// print writes the outcomes, the worst one last.
+func (r *report) print(c *console.Console) {
+	for level := success; level <= failure; level++ {
+		for _, o := range r.outcomes {
+			if o.level != level {
+				continue
+			}
+			for _, line := range o.lines {
+				c.Say("  %s", line)
+			}
+			if o.hint != "" {
+				c.Hint("%s", o.hint)
+			}
+			switch level {
+			case success:
+				c.Success("%s", o.text)
+			case warning:
+				c.Warning("%s", o.text)
+			case failure:
+				c.Error("%s", o.text)
+			}
+		}
+	}
+}
+
+// deployed tells of a deployment that succeeded.
+func deployed(e *deploy.Environment, o *deploy.Outcome) outcome {
+	changed := fmt.Sprintf("%s written, %d deleted", count(o.Files.Written, "file"), o.Files.Deleted)
+	if o.Repairs > 0 {
+		changed += fmt.Sprintf(", %d of them repaired", o.Repairs)
+	}
+	checked := "nothing was checked"
+	if o.Checks > 0 {
+		checked = count(o.Checks, "check") + " passed"
+	}
+	result := outcome{level: success, text: fmt.Sprintf("%s is deployed to %s on %s: %s, %s, %s",
+		o.Commit.Short(), e.Worktree.Dir, e.Name, changed, checked, o.Took.Round(10*time.Millisecond))}
+	if o.Checks == 0 {
+		result.hint = "add [[health]] checks to bluegreen.toml, so that a broken release is taken back"
+	}
+	return result
+}
+
+// Succeeded writes the outcome of a deployment that succeeded.
+func Succeeded(c *console.Console, e *deploy.Environment, o *deploy.Outcome) {
+	r := report{}
+	r.add(deployed(e, o))
+	r.print(c)
+}
+
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// Explain makes an outcome of a deployment's error: the sentence, what led to
+// it, and what to do next. known is false when a person must look.
+func Explain(err error) (text string, lines []string, hint string, known bool) {
+	var fail *deploy.Failure
+	var unknown *deploy.Unknown
+	var busy *lock.Busy
+	switch {
+	case errors.As(err, &unknown):
+		return unknown.Error(), nil, "look at the server: \"bluegreen recover\" goes on from here", false
+	case errors.As(err, &fail):
+		return fail.Reason, fail.Lines, fail.Hint, true
+	case errors.As(err, &busy):
+		return busy.Error(), nil, "push again later, or wait longer: git push -o wait=5m", true
+	}
+	return err.Error(), nil, "", true
+}
+
+func failed(err error) outcome {
+	text, lines, hint, _ := Explain(err)
+	return outcome{level: failure, text: text, lines: lines, hint: hint}
+}
+
+// reason makes the one line that git shows behind the ref.
+func reason(err error) string {
+	text, _, _, known := Explain(err)
+	if !known {
+		text += "; run \"bluegreen recover\" on the server"
+	}
+	text = strings.TrimSpace(console.Escape(text))
+	if len(text) > 500 {
+		text = strings.ToValidUTF8(text[:500], "") + "…"
+	}
+	return text
+}

@@ -1,0 +1,348 @@
+package worktree
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"bluegreen/internal/durable"
+	"bluegreen/internal/fault"
+	"bluegreen/internal/git"
+	"bluegreen/internal/index"
+	"bluegreen/internal/tree"
+)
+
+// An activation carries a record's operations out, or back. What has been done
+// so far it reads off the stage directory, which nobody else touches: a slot
+// that holds the inode that was staged has not been used, one that is empty or
+// holds another inode has. So it can be cut off anywhere and begun again, in
+// either direction.
+type activation struct {
+	record  Record
+	web     *root
+	stage   *root
+	touched map[string]bool // directories whose entries changed
+}
+
+func openActivation(r Record) (*activation, error) {
+	web, err := openRoot(r.Directory)
+	if err != nil {
+		return nil, err
+	}
+	stage, err := openRoot(r.Stage)
+	if err != nil {
+		web.close()
+		return nil, err
+	}
+	return &activation{record: r, web: web, stage: stage, touched: map[string]bool{}}, nil
+}
+
+func (a *activation) close() {
+	a.web.close()
+	a.stage.close()
+}
+
+// Activate carries out the operations of r that have not been carried out, and
+// makes them durable. After an error the caller calls Undo.
+func Activate(r Record) error {
+	if len(r.Operations) == 0 {
+		return nil
+	}
+	a, err := openActivation(r)
+	if err != nil {
+		return fmt.Errorf("activating: %w", err)
+	}
+	defer a.close()
+	for i := range r.Operations {
+		if err := a.do(&r.Operations[i]); err != nil {
+			return fmt.Errorf("activating %q: %w", r.Operations[i].Path, err)
+		}
+		fault.Step("activate " + r.Operations[i].Kind)
+	}
+	return a.sync()
+}
+
+// Undo takes back the operations of r that have been carried out, the last one
+// first, and makes that durable. The web root then holds the very inodes that
+// it held before.
+func Undo(r Record) error {
+	if len(r.Operations) == 0 || !exists(r.Stage) {
+		return nil // a stage is removed only after it was undone, or for good
+	}
+	a, err := openActivation(r)
+	if err != nil {
+		return fmt.Errorf("going back: %w", err)
+	}
+	defer a.close()
+	for i := len(r.Operations) - 1; i >= 0; i-- {
+		if err := a.undo(&r.Operations[i]); err != nil {
+			return fmt.Errorf("going back: %q: %w", r.Operations[i].Path, err)
+		}
+		fault.Step("undo " + r.Operations[i].Kind)
+	}
+	return a.sync()
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+func (a *activation) sync() error {
+	if len(a.touched) == 0 {
+		return nil
+	}
+	if err := a.web.syncDirs(a.touched); err != nil {
+		return err
+	}
+	return a.stage.syncDirs(map[string]bool{"": true})
+}
+
+// touch opens the directory of path, and remembers that it changes.
+func (a *activation) touch(path string) (fd int, base string, err error) {
+	fd, base, err = a.web.parent(path)
+	if err == nil {
+		dir, _ := split(path)
+		a.touched[dir] = true
+	}
+	return fd, base, err
+}
+
+// used tells whether a put has taken place.
+func (a *activation) used(op *Operation) (bool, error) {
+	st, absent, err := a.stage.lstat(op.Slot)
+	return absent || st.Ino != op.Inode, err
+}
+
+func (a *activation) do(op *Operation) error {
+	switch op.Kind {
+	case Put:
+		if used, err := a.used(op); err != nil || used {
+			return err
+		}
+		fd, base, err := a.touch(op.Path)
+		if err != nil {
+			return err
+		}
+		return putOrExchange(a.stage.fd, op.Slot, fd, base)
+	case Take:
+		if _, absent, err := a.stage.lstat(op.Slot); err != nil || !absent {
+			return err
+		}
+		fd, base, err := a.touch(op.Path)
+		if err == nil {
+			err = rename(fd, base, a.stage.fd, op.Slot, unix.RENAME_NOREPLACE)
+		}
+		if isAbsent(err) {
+			return nil // somebody else removed it
+		}
+		return err
+	case Rmdir:
+		fd, base, err := a.touch(op.Path)
+		if err == nil {
+			err = unix.Unlinkat(fd, base, unix.AT_REMOVEDIR)
+		}
+		if isAbsent(err) || errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
+			return nil // files that are not tracked keep their directory
+		}
+		return err
+	}
+	return fmt.Errorf("unknown operation %q", op.Kind)
+}
+
+func (a *activation) undo(op *Operation) error {
+	switch op.Kind {
+	case Put:
+		used, err := a.used(op)
+		if err != nil || !used {
+			return err
+		}
+		return a.undoPut(op)
+	case Take:
+		if _, absent, err := a.stage.lstat(op.Slot); err != nil || absent {
+			return err
+		}
+		fd, base, err := a.touch(op.Path)
+		if err != nil {
+			return err
+		}
+		return putOrExchange(a.stage.fd, op.Slot, fd, base)
+	case Rmdir:
+		fd, base, err := a.touch(op.Path)
+		if err != nil {
+			return err
+		}
+		return makeDirAgain(fd, base, op.Mode)
+	}
+	return fmt.Errorf("unknown operation %q", op.Kind)
+}
+
+// undoPut brings back what a put displaced, or takes away what it created. A
+// path that somebody else has changed since is set right where something was
+// displaced, and left alone where nothing was.
+func (a *activation) undoPut(op *Operation) error {
+	_, nothing, err := a.stage.lstat(op.Slot)
+	if err != nil {
+		return err
+	}
+	fd, base, err := a.touch(op.Path)
+	if nothing && isAbsent(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !nothing {
+		return putOrExchange(a.stage.fd, op.Slot, fd, base)
+	}
+	var st unix.Stat_t
+	err = unix.Fstatat(fd, base, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if isAbsent(err) || err == nil && st.Ino != op.Inode {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return rename(fd, base, a.stage.fd, op.Slot, unix.RENAME_NOREPLACE)
+}
+
+// putOrExchange moves a name into place and keeps what was there under the
+// name that it came from.
+func putOrExchange(fromFD int, from string, toFD int, to string) error {
+	for range 100 { // somebody who creates and removes the name all the time loses
+		err := rename(fromFD, from, toFD, to, unix.RENAME_NOREPLACE)
+		if !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+		err = rename(fromFD, from, toFD, to, unix.RENAME_EXCHANGE)
+		if !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+	}
+	return errors.New("the name comes and goes")
+}
+
+func rename(fromFD int, from string, toFD int, to string, flags uint) error {
+	for {
+		err := unix.Renameat2(fromFD, from, toFD, to, flags)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS):
+			return fmt.Errorf("the filesystem cannot exchange names atomically: %w", err)
+		}
+		return err
+	}
+}
+
+func makeDirAgain(fd int, name string, mode uint32) error {
+	err := unix.Mkdirat(fd, name, 0o700)
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return unix.Fchmodat(fd, name, mode, 0)
+}
+
+// Activate puts the staged files into the web root, durably. After an error
+// the caller calls Undo.
+func (s *Staged) Activate() error {
+	if err := Activate(s.Record); err != nil {
+		return err
+	}
+	web, err := openRoot(s.Record.Directory)
+	if err != nil {
+		return err
+	}
+	defer web.close()
+	for entry, slot := range s.singles {
+		op := &s.Record.Operations[slot]
+		st, absent, err := web.lstat(op.Path)
+		if err != nil {
+			return err
+		}
+		if absent || st.Ino != op.Inode {
+			continue // changed already: the Stat taken at staging will not match
+		}
+		s.plan.next.Entries[entry].Stat = index.StatOf(&st)
+	}
+	return nil
+}
+
+// Commit writes the index of what the web root now holds. A warning is
+// returned when git's own lock on the index was in the way.
+func (s *Staged) Commit() (warning string, err error) {
+	return s.worktree.writeIndex(s.plan.next)
+}
+
+// CommitTree writes an index that says that the web root holds the tree, when
+// the deployment that knew more is gone. Every file will be compared by
+// content once.
+func (w *Worktree) CommitTree(objects tree.Objects, root git.OID) error {
+	x, err := indexOf(objects, root)
+	if err != nil {
+		return err
+	}
+	_, err = w.writeIndex(x)
+	return err
+}
+
+// ourLock is what our own index.lock holds, so that one that a crash left
+// behind is known from git's.
+const ourLock = "bluegreen\n"
+
+// indexLockWait is how long another git command may hold the index. It is only
+// "git status" refreshing what it remembers of the files, and takes
+// milliseconds; a lock older than that was left behind.
+const indexLockWait = time.Second
+
+func (w *Worktree) writeIndex(x *index.Index) (warning string, err error) {
+	next := filepath.Join(w.StateDir, "index")
+	err = durable.WriteFile(next, 0o666, func(out io.Writer) error { return x.Write(out, w.Repo.HashSize()) })
+	if err != nil {
+		return "", err
+	}
+	fault.Step("index prepared")
+	lock := w.Index() + ".lock"
+	locked, err := takeIndexLock(lock)
+	if err != nil {
+		return "", fmt.Errorf("locking the index: %w", err)
+	}
+	if locked {
+		defer os.Remove(lock)
+	} else {
+		warning = fmt.Sprintf("%q was left behind by another git command; if none is running, remove it", lock)
+	}
+	if err := os.Rename(next, w.Index()); err != nil {
+		return "", fmt.Errorf("writing the index: %w", err)
+	}
+	fault.Step("index written")
+	return warning, durable.SyncDir(w.Repo.Dir)
+}
+
+func takeIndexLock(path string) (bool, error) {
+	for deadline := time.Now().Add(indexLockWait); ; {
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err == nil {
+			f.WriteString(ourLock)
+			return true, f.Close()
+		}
+		if !errors.Is(err, os.ErrExist) {
+			return false, err
+		}
+		if content, err := os.ReadFile(path); err == nil && string(content) == ourLock {
+			return true, nil // the deployment that made it is dead: we hold its lock
+		}
+		if time.Now().After(deadline) {
+			return false, nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}

@@ -1,0 +1,275 @@
+// Package worktree brings a web root from the commit that it holds to another
+// one, in place: what changes is written beside the web root and made durable,
+// then renamed into it in one burst, and every rename can be undone until the
+// deployment is known to be good, also by another process after a crash.
+package worktree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"bluegreen/internal/git"
+	"bluegreen/internal/index"
+	"bluegreen/internal/tree"
+)
+
+// A Worktree is a web root and the repository that deploys into it.
+type Worktree struct {
+	Repo     *git.Repository
+	StateDir string // where staged files may lie
+	Dir      string // the web root, absolute
+
+	Verify   bool   // also repair tracked files that changed on disk
+	Symlinks string // "inside", "any" or "none"
+	MaxFiles int64
+	MaxBytes int64
+}
+
+// A Plan is what a deployment will change.
+type Plan struct {
+	Held    git.OID // the tree that the web root holds, zero when it holds none
+	Tree    git.OID // the tree that it will hold
+	Writes  []Write
+	Deletes []string
+	// Repairs counts the writes of files that the commit did not change but
+	// the disk did.
+	Repairs int
+	// Submodules names the gitlinks that are written as empty directories.
+	Submodules []string
+	Bytes      int64 // to be written
+
+	next *index.Index
+}
+
+// Paths lists the paths that are to be written.
+func (p *Plan) Paths() []string {
+	paths := make([]string, len(p.Writes))
+	for i := range p.Writes {
+		paths[i] = p.Writes[i].Path
+	}
+	return paths
+}
+
+// A Write is a path that is to be written anew.
+type Write struct {
+	Path string
+	tree.Item
+	entry int // its place in the next index
+}
+
+// Index returns the path of the index file.
+func (w *Worktree) Index() string { return filepath.Join(w.Repo.Dir, "index") }
+
+// readIndex reads what the web root holds. An index that says nothing of use,
+// because it is damaged or describes another directory, is rebuilt from the
+// tree that is known to be deployed.
+func (w *Worktree) readIndex(objects *git.Objects, known *git.OID) (*index.Index, error) {
+	if known != nil && known.IsZero() {
+		return &index.Index{}, nil
+	}
+	x, err := index.Read(w.Index(), w.Repo.HashSize())
+	if err == nil {
+		return x, nil
+	}
+	if errors.Is(err, index.ErrUnsupported) {
+		return nil, fmt.Errorf("%w; run \"git update-index --no-split-index\" in the repository", err)
+	}
+	if known == nil {
+		return nil, fmt.Errorf("%w; remove it to have every file written anew", err)
+	}
+	return indexOf(objects, *known)
+}
+
+// indexOf is the index of a tree of which nothing on disk is known: every file
+// will be compared by content.
+func indexOf(objects tree.Objects, root git.OID) (*index.Index, error) {
+	changes, err := tree.Diff(objects, git.OID{}, root, 1<<31)
+	if err != nil {
+		return nil, err
+	}
+	x := &index.Index{Entries: make([]index.Entry, len(changes))}
+	for i, c := range changes {
+		x.Entries[i] = index.Entry{Path: c.Path, Item: c.New}
+	}
+	return x, nil
+}
+
+// Plan compares the web root with the tree of a commit. known is the tree that
+// was deployed last as far as the records say: nil when they say nothing (the
+// index alone counts), zero when the web root was never deployed to.
+func (w *Worktree) Plan(ctx context.Context, target git.OID, known *git.OID) (*Plan, error) {
+	objects := w.Repo.Objects(ctx)
+	defer objects.Close()
+	current, err := w.readIndex(objects, known)
+	if err != nil {
+		return nil, err
+	}
+	built := current.Tree(objects)
+	old := built.Root
+	if len(current.Entries) == 0 {
+		old = git.OID{}
+	}
+	changes, err := tree.Diff(built, old, target, w.MaxFiles)
+	if err != nil {
+		return nil, fmt.Errorf("refusing the tree: %w", err)
+	}
+	if err := CheckSymlinks(objects, target, changes, w.Symlinks); err != nil {
+		return nil, fmt.Errorf("refusing the tree: %w", err)
+	}
+	p := &Plan{Held: old, Tree: target}
+	unchanged := p.merge(current, changes)
+	if int64(len(p.next.Entries)) > w.MaxFiles {
+		return nil, fmt.Errorf("refusing the tree: more than max_files = %d files", w.MaxFiles)
+	}
+	if err := w.addDrift(ctx, p, current, unchanged); err != nil {
+		return nil, err
+	}
+	return p, w.measure(objects, p)
+}
+
+// CheckSymlinks applies the rule for symlinks ("inside", "any", "none") to the
+// changes that lead to the tree root.
+func CheckSymlinks(objects tree.Objects, root git.OID, changes []tree.Change, rule string) error {
+	changed := false
+	for _, c := range changes {
+		if c.New.Mode != tree.Symlink {
+			continue
+		}
+		changed = true
+		if rule == "none" {
+			return fmt.Errorf("%q is a symlink, and symlinks = \"none\"", c.Path)
+		}
+	}
+	if !changed || rule == "any" {
+		return nil
+	}
+	links, err := tree.Links(objects, root)
+	if err != nil {
+		return err
+	}
+	return tree.CheckLinks(objects, root, links)
+}
+
+// merge makes the next index of the current one and the changes. It returns
+// the places in the next index that keep what they had.
+func (p *Plan) merge(current *index.Index, changes []tree.Change) (unchanged []int) {
+	next := make([]index.Entry, 0, len(current.Entries)+len(changes))
+	add := func(c tree.Change) {
+		if c.New.Mode == 0 {
+			p.Deletes = append(p.Deletes, c.Path)
+			return
+		}
+		if c.New.Mode == tree.Submodule {
+			p.Submodules = append(p.Submodules, c.Path)
+		}
+		p.Writes = append(p.Writes, Write{Path: c.Path, Item: c.New, entry: len(next)})
+		next = append(next, index.Entry{Path: c.Path, Item: c.New})
+	}
+	for i := range current.Entries {
+		e := &current.Entries[i]
+		for len(changes) > 0 && changes[0].Path < e.Path {
+			add(changes[0])
+			changes = changes[1:]
+		}
+		if len(changes) > 0 && changes[0].Path == e.Path {
+			add(changes[0])
+			changes = changes[1:]
+			continue
+		}
+		unchanged = append(unchanged, len(next))
+		next = append(next, *e)
+	}
+	for _, c := range changes {
+		add(c)
+	}
+	p.next = &index.Index{Entries: next}
+	return unchanged
+}
+
+// addDrift adds the unchanged files whose content, type or executable bit is
+// not what the index says. Without Verify nothing is looked at, and files that
+// may have changed unseen are marked so that git looks at them.
+func (w *Worktree) addDrift(ctx context.Context, p *Plan, current *index.Index, unchanged []int) error {
+	if !w.Verify {
+		for _, i := range unchanged {
+			if e := &p.next.Entries[i]; current.Racy(e) {
+				e.Stat.Size = 0
+			}
+		}
+		return nil
+	}
+	drifted, err := w.sweep(ctx, p.next, current, unchanged, readUmask())
+	if err != nil || len(drifted) == 0 {
+		return err
+	}
+	for _, i := range drifted {
+		e := &p.next.Entries[i]
+		e.Stat = index.Stat{}
+		p.Writes = append(p.Writes, Write{Path: e.Path, Item: e.Item, entry: i})
+	}
+	p.Repairs = len(drifted)
+	sortWrites(p.Writes)
+	return nil
+}
+
+// measure adds up what is to be written and holds it against max_bytes.
+func (w *Worktree) measure(objects *git.Objects, p *Plan) error {
+	var total int64
+	for i := range p.next.Entries {
+		total += int64(p.next.Entries[i].Stat.Size) // zero for what is to be written
+	}
+	oids := make([]git.OID, 0, len(p.Writes))
+	for _, write := range p.Writes {
+		if write.Mode != tree.Submodule {
+			oids = append(oids, write.OID)
+		}
+	}
+	sizes, err := objects.Sizes(oids)
+	if err != nil {
+		return fmt.Errorf("refusing the tree: %w", err)
+	}
+	for _, size := range sizes {
+		p.Bytes += size
+	}
+	if total += p.Bytes; total > w.MaxBytes {
+		return fmt.Errorf("refusing the tree: it unpacks to %d bytes, more than max_bytes = %d", total, w.MaxBytes)
+	}
+	return nil
+}
+
+// CheckDirectory tells what is wrong with a web root, before anything is
+// touched.
+func CheckDirectory(dir, repo string) error {
+	st, err := os.Stat(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("the web root %q does not exist", dir)
+	}
+	if err != nil {
+		return fmt.Errorf("the web root cannot be used: %w", err)
+	}
+	if !st.IsDir() {
+		return fmt.Errorf("the web root %q is not a directory", dir)
+	}
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return fmt.Errorf("the web root cannot be used: %w", err)
+	}
+	if within(real, repo) || within(repo, real) {
+		return fmt.Errorf("the web root %q and the repository %q must not lie in each other", dir, repo)
+	}
+	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return fmt.Errorf("the web root %q cannot be written to by this account: %w", dir, err)
+	}
+	return nil
+}
+
+// within tells whether path is dir or lies below it.
+func within(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+}
