@@ -1,5 +1,8 @@
-# make            builds the four programs for this machine's architecture into bin/
+# make            builds the four programs: bin/ for this machine, bin/linux-amd64
+#                 and bin/linux-arm64 for servers
 # make test       every test, as an ordinary user, offline once the modules are there
+# make lint       formatting, vet, staticcheck
+# make fuzz       every fuzz target for FUZZTIME each
 # make demo       the story on this machine: two environments, real pushes, under 30 s
 
 PROGRAMS = hooks/pre-receive hooks/proc-receive hooks/post-receive install/bluegreen
@@ -7,18 +10,22 @@ GO       = go
 # The same source gives the same bytes, wherever it lies.
 BUILD    = CGO_ENABLED=0 GOFLAGS=-mod=readonly $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -buildid="
 
-.PHONY: all build test lint demo clean bin/amd64 bin/arm64
+.PHONY: all build native cross test lint fuzz demo clean
 all: build
 
-build:
+build: native cross
+
+# For this machine.
+native:
 	@mkdir -p bin
 	$(BUILD) -o bin/ $(PROGRAMS:%=./%)
 
-# The programs for both architectures, in bin/amd64 and bin/arm64.
-cross: bin/amd64 bin/arm64
-bin/amd64 bin/arm64:
+# For servers: bin/linux-amd64 and bin/linux-arm64.
+cross: bin/linux-amd64 bin/linux-arm64
+.PHONY: bin/linux-amd64 bin/linux-arm64
+bin/linux-amd64 bin/linux-arm64:
 	@mkdir -p $@
-	GOOS=linux GOARCH=$(notdir $@) $(BUILD) -o $@/ $(PROGRAMS:%=./%)
+	GOOS=linux GOARCH=$(patsubst bin/linux-%,%,$@) $(BUILD) -o $@/ $(PROGRAMS:%=./%)
 
 test:
 	$(GO) test -race ./...
@@ -31,7 +38,17 @@ lint:
 	$(GO) tool staticcheck ./...
 	$(GO) mod verify
 
-demo: build
+# Every fuzz target for FUZZTIME.
+FUZZTIME = 30s
+fuzz:
+	@$(GO) list ./... | while read -r package; do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
+
+demo: native
 	$(GO) run ./examples/demo -bin bin
 
 clean:
