@@ -205,7 +205,7 @@ func (r *run) release(ctx context.Context) error {
 	}
 	fault.Step("activated")
 
-	r.enter("running commands")
+	r.enter("commands")
 	if err := r.runCommands(ctx, "deployed"); err != nil {
 		return r.goBack(ctx, err)
 	}

@@ -45,7 +45,7 @@ func (r *run) goBack(ctx context.Context, cause error) error {
 	if unknown := (*Unknown)(nil); errors.As(cause, &unknown) {
 		return cause
 	}
-	r.enter("going back")
+	r.enter("undoing")
 	ctx = context.WithoutCancel(ctx)
 	if err := r.Journal.Advance(r.journal, journal.Undoing); err != nil {
 		// A full disk for one. Going back needs no room.

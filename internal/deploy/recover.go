@@ -40,7 +40,7 @@ func (s *Session) recover(ctx context.Context) error {
 		return nil
 	}
 	s.lock.Phase("recovering")
-	if _, err := os.Stat(t.Work.Directory); err != nil {
+	if _, err := os.Stat(string(t.Work.Directory)); err != nil {
 		return &Unknown{Reason: "an interrupted deployment cannot be recovered", Err: err}
 	}
 	forward, err := e.forward(ctx, t)

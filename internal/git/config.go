@@ -59,6 +59,7 @@ func (c Config) Last(key string) string {
 type layout struct {
 	hashSize int  // bytes of an object name
 	plain    bool // go-git reads it correctly
+	files    bool // a ref that is not packed is a file of its own
 }
 
 // readLayout decides whether go-git may read the repository. It would fail on,
@@ -67,7 +68,7 @@ type layout struct {
 // large pack is left to git too: go-git loads the whole index of every pack
 // before it reads one object.
 func (r *Repository) readLayout() layout {
-	l := layout{hashSize: 20}
+	l := layout{hashSize: 20, files: true}
 	data, err := os.ReadFile(filepath.Join(r.Dir, "config"))
 	if err != nil {
 		return l
@@ -80,6 +81,8 @@ func (r *Repository) readLayout() layout {
 		if strings.EqualFold(cfg.Section("extensions").Option("objectformat"), "sha256") {
 			l.hashSize = 32
 		}
+		storage := cfg.Section("extensions").Option("refstorage")
+		l.files = storage == "" || strings.EqualFold(storage, "files")
 		return l
 	}
 	l.plain = !r.quarantined() && !exists(filepath.Join(r.Dir, "objects/info/alternates")) &&

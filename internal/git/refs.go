@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/go-git/go-billy/v5/osfs"
@@ -62,16 +63,17 @@ func (r *Repository) storage() *filesystem.Storage {
 // SymbolicTarget returns the ref that a symbolic ref points at, "" where name
 // is not symbolic.
 func (r *Repository) SymbolicTarget(ctx context.Context, name string) (string, error) {
-	if r.layout().plain {
-		store := r.storage()
-		defer store.Close()
-		ref, err := store.Reference(plumbing.ReferenceName(name))
-		if errors.Is(err, plumbing.ErrReferenceNotFound) || err == nil && ref.Type() == plumbing.HashReference {
+	if r.layout().files {
+		// Symbolic refs are never packed.
+		data, err := os.ReadFile(filepath.Join(r.Dir, filepath.FromSlash(name)))
+		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) && !errors.Is(err, syscall.EISDIR) {
+			return "", fmt.Errorf("reading symbolic ref %q: %w", name, err)
+		}
+		target, _ := strings.CutPrefix(string(data), "ref:")
+		if target == string(data) {
 			return "", nil
 		}
-		if err == nil {
-			return ref.Target().String(), nil
-		}
+		return strings.TrimSpace(target), nil
 	}
 	out, err := r.Run(ctx, "symbolic-ref", "--quiet", name)
 	if exitStatus(err) == 1 {

@@ -103,7 +103,7 @@ func parseEvents(data []byte, n int) []Event {
 			events = append(events, e)
 		}
 	}
-	return events[max(0, len(events)-n):]
+	return events[max(0, len(events)-max(0, n)):]
 }
 
 // Recorded tells whether the event of a transaction is in the history already.

@@ -213,6 +213,9 @@ func (a *app) historyCommand() *cobra.Command {
 		Example: "  bluegreen history -n 5\n  bluegreen history --json | jq '.[] | select(.result == \"failed\")'",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if n < 1 {
+				return fmt.Errorf("--number must be 1 or more, not %d", n)
+			}
 			e, err := a.open()
 			if err != nil {
 				return err

@@ -11,7 +11,7 @@ type Options struct {
 	Plan bool          // say what would change, change nothing
 	Live bool          // deploy although production is served from here
 	Wait time.Duration // for the lock; negative when it is not given
-	Raw  []string      // as they came, for the history
+	Raw  []string      // as they came, for the history, but not without bounds
 }
 
 // maxOptions is far above what anybody types.
@@ -23,7 +23,7 @@ const known = "plan, live, wait=DURATION"
 // ParseOptions reads the options of a push. An option that is not known is an
 // error that lists those that are.
 func ParseOptions(raw []string) (Options, error) {
-	o := Options{Wait: -1, Raw: raw}
+	o := Options{Wait: -1, Raw: abridged(raw)}
 	if len(raw) > maxOptions {
 		return o, fmt.Errorf("%d push options are too many; known are: %s", len(raw), known)
 	}
@@ -43,8 +43,17 @@ func ParseOptions(raw []string) (Options, error) {
 		case option == "promote" || option == "no-way-back":
 			return o, fmt.Errorf("push option %q is not in this version yet", option)
 		default:
-			return o, fmt.Errorf("push option %q is not known; known are: %s", option, known)
+			return o, fmt.Errorf("push option %q is not known; known are: %s", option[:min(len(option), 100)], known)
 		}
 	}
 	return o, nil
+}
+
+// abridged keeps options that nobody means from filling the disk.
+func abridged(raw []string) []string {
+	kept := make([]string, min(len(raw), maxOptions))
+	for i := range kept {
+		kept[i] = raw[i][:min(len(raw[i]), 200)]
+	}
+	return kept
 }

@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
-
 )
 
 // A note is what the hooks of one push tell each other. Git gives proc-receive
@@ -19,6 +17,7 @@ import (
 type note struct {
 	Parent  int    `json:"parent"`
 	Started string `json:"started"` // of the parent, since process ids are used again
+	Refs    int    `json:"refs"`    // in the push
 	// Refused says which refs git will refuse, and why; or that it may.
 	Refused []string `json:"refused,omitempty"`
 	Pusher  string   `json:"pusher,omitempty"`
@@ -50,7 +49,10 @@ func processStart(pid int) string {
 // leaveNote is pre-receive's: it foresees what git will refuse, for an atomic
 // push, and remembers who signed the push.
 func (g *gate) leaveNote(ctx context.Context) error {
-	n := &note{}
+	if len(g.updates) == 1 && g.process.getenv("GIT_PUSH_CERT_SIGNER") == "" {
+		return nil
+	}
+	n := &note{Refs: len(g.updates)}
 	if len(g.updates) > 1 {
 		var err error
 		if n.Refused, err = foresee(ctx, g.env.Repo, g.updates); err != nil {
@@ -62,9 +64,6 @@ func (g *gate) leaveNote(ctx context.Context) error {
 	}
 	if g.process.getenv("GIT_PUSH_CERT_SIGNER") != "" {
 		n.Pusher = g.pusher()
-	}
-	if len(n.Refused) == 0 && n.Pusher == "" {
-		return nil
 	}
 	g.dropOldNotes()
 	return g.writeNote(n)
@@ -102,13 +101,29 @@ func (p *push) takeNote() *note {
 	return n
 }
 
-// leaveOutcome is proc-receive's: post-receive, which runs when another ref of
-// the push was stored, has the last word and must not hide a failure.
+// leaveOutcome is proc-receive's: post-receive, which runs when a ref of the
+// push was stored, has the last word and must not hide a failure.
 func (r *processor) leaveOutcome() {
-	if r.report.worst() != failure {
-		return
+	stored := false
+	for _, answer := range r.answers {
+		stored = stored || answer == "" || answer == fallThrough
 	}
 	n := r.note
+	switch {
+	case r.atomic:
+		stored = false // nothing is, after a failure
+	case n != nil && n.Refs > len(r.updates):
+		stored = true // git handles the others
+	case n == nil && !runnable(filepath.Join(r.env.Repo.Dir, "hooks/pre-receive")):
+		stored = true // nobody has counted the refs
+		n = &note{}
+	}
+	if r.report.worst() != failure || !stored {
+		if r.report.worst() == failure {
+			os.Remove(r.notePath())
+		}
+		return
+	}
 	if n == nil {
 		n = &note{}
 	}
@@ -125,16 +140,12 @@ func (r *processor) leaveOutcome() {
 
 // dropOldNotes removes the notes of pushes that ended without a post-receive.
 func (p *push) dropOldNotes() {
-	entries, err := os.ReadDir(p.env.Journal.Dir)
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), notePrefix) {
-			continue
-		}
-		if st, err := e.Info(); err == nil && time.Since(st.ModTime()) > 24*time.Hour {
-			os.Remove(filepath.Join(p.env.Journal.Dir, e.Name()))
+	paths, _ := filepath.Glob(filepath.Join(p.env.Journal.Dir, notePrefix+"*.json"))
+	for _, path := range paths {
+		var n note
+		data, err := os.ReadFile(path)
+		if err == nil && (json.Unmarshal(data, &n) != nil || n.Started != processStart(n.Parent)) {
+			os.Remove(path)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"bluegreen/internal/environment"
 	"bluegreen/internal/git"
 	"bluegreen/internal/journal"
+	"bluegreen/internal/lock"
 	"bluegreen/internal/policy"
 	"bluegreen/internal/tree"
 	"bluegreen/internal/worktree"
@@ -54,7 +55,7 @@ func (p *push) decide(ctx context.Context) ([]policy.Decision, error) {
 	decisions := make([]policy.Decision, len(p.updates))
 	for i, u := range p.updates {
 		target := ""
-		if u.Ref != rules.BranchRef() && len(p.updates) <= 100 {
+		if u.Ref != rules.BranchRef() {
 			var err error
 			if target, err = p.env.Repo.SymbolicTarget(ctx, u.Ref); err != nil {
 				return nil, err
@@ -112,7 +113,7 @@ func (g *gate) run(ctx context.Context) error {
 	}
 	for _, d := range decisions {
 		if err := g.admit(ctx, d); err != nil {
-			if d.Ref == g.env.Rules().BranchRef() {
+			if d.Ref == g.env.Rules().BranchRef() && !g.options.Plan {
 				g.refuse(d, err.Error())
 			}
 			return err
@@ -126,7 +127,8 @@ func (g *gate) run(ctx context.Context) error {
 
 // recover settles what a crash interrupted, unless a deployment is running.
 func (g *gate) recover(ctx context.Context) {
-	if t, err := g.env.Journal.Unfinished(); t == nil && err == nil {
+	t, err := g.env.Journal.Unfinished()
+	if t == nil && err == nil || lock.Held(g.env.Journal.Dir) != nil {
 		return
 	}
 	session, err := g.env.Begin(ctx, "pre-receive", 0)

@@ -30,11 +30,11 @@ type activation struct {
 }
 
 func openActivation(r Record) (*activation, error) {
-	web, err := openRoot(r.Directory)
+	web, err := openRoot(string(r.Directory))
 	if err != nil {
 		return nil, err
 	}
-	stage, err := openRoot(r.Stage)
+	stage, err := openRoot(string(r.Stage))
 	if err != nil {
 		web.close()
 		return nil, err
@@ -71,7 +71,7 @@ func Activate(r Record) error {
 // first, and makes that durable. The web root then holds the very inodes that
 // it held before.
 func Undo(r Record) error {
-	if len(r.Operations) == 0 || !exists(r.Stage) {
+	if len(r.Operations) == 0 || !exists(string(r.Stage)) {
 		return nil // a stage is removed only after it was undone, or for good
 	}
 	a, err := openActivation(r)
@@ -125,34 +125,62 @@ func (a *activation) do(op *Operation) error {
 		if used, err := a.used(op); err != nil || used {
 			return err
 		}
-		fd, base, err := a.touch(op.Path)
+		fd, base, err := a.touch(string(op.Path))
 		if err != nil {
 			return err
 		}
 		return putOrExchange(a.stage.fd, op.Slot, fd, base)
 	case Take:
-		if _, absent, err := a.stage.lstat(op.Slot); err != nil || !absent {
-			return err
-		}
-		fd, base, err := a.touch(op.Path)
-		if err == nil {
-			err = rename(fd, base, a.stage.fd, op.Slot, unix.RENAME_NOREPLACE)
-		}
-		if isAbsent(err) {
-			return nil // somebody else removed it
-		}
-		return err
+		return a.take(op)
 	case Rmdir:
-		fd, base, err := a.touch(op.Path)
-		if err == nil {
-			err = unix.Unlinkat(fd, base, unix.AT_REMOVEDIR)
-		}
-		if isAbsent(err) || errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
-			return nil // files that are not tracked keep their directory
-		}
-		return err
+		return a.rmdir(op)
 	}
 	return fmt.Errorf("unknown operation %q", op.Kind)
+}
+
+// take moves what is at the path into the slot, if that is still empty.
+func (a *activation) take(op *Operation) error {
+	if _, absent, err := a.stage.lstat(op.Slot); err != nil || !absent {
+		return err
+	}
+	fd, base, err := a.touch(string(op.Path))
+	if err == nil {
+		err = rename(fd, base, a.stage.fd, op.Slot, unix.RENAME_NOREPLACE)
+	}
+	if isAbsent(err) {
+		return nil // somebody else removed it
+	}
+	return err
+}
+
+// rmdir takes a directory that is empty. It is not removed but kept, with its
+// owner and ACL, in case it must come back. A file that somebody puts into it
+// at the same time brings it back at once.
+func (a *activation) rmdir(op *Operation) error {
+	_, absent, err := a.stage.lstat(op.Slot)
+	if err != nil {
+		return err
+	}
+	if absent {
+		empty, err := a.web.isEmpty(string(op.Path))
+		if isAbsent(err) {
+			return nil
+		}
+		if err != nil || !empty {
+			return err
+		}
+		if err := a.take(op); err != nil {
+			return err
+		}
+	}
+	empty, err := a.stage.isEmpty(op.Slot)
+	if isAbsent(err) {
+		return nil
+	}
+	if err != nil || empty {
+		return err
+	}
+	return a.undo(op)
 }
 
 func (a *activation) undo(op *Operation) error {
@@ -163,21 +191,22 @@ func (a *activation) undo(op *Operation) error {
 			return err
 		}
 		return a.undoPut(op)
-	case Take:
+	case Take, Rmdir:
 		if _, absent, err := a.stage.lstat(op.Slot); err != nil || absent {
 			return err
 		}
-		fd, base, err := a.touch(op.Path)
+		fd, base, err := a.touch(string(op.Path))
 		if err != nil {
+			return err
+		}
+		if op.Kind == Rmdir {
+			err = rename(a.stage.fd, op.Slot, fd, base, unix.RENAME_NOREPLACE)
+			if errors.Is(err, unix.EEXIST) {
+				return nil // somebody has made it again, and may use it
+			}
 			return err
 		}
 		return putOrExchange(a.stage.fd, op.Slot, fd, base)
-	case Rmdir:
-		fd, base, err := a.touch(op.Path)
-		if err != nil {
-			return err
-		}
-		return makeDirAgain(fd, base, op.Mode)
 	}
 	return fmt.Errorf("unknown operation %q", op.Kind)
 }
@@ -190,7 +219,7 @@ func (a *activation) undoPut(op *Operation) error {
 	if err != nil {
 		return err
 	}
-	fd, base, err := a.touch(op.Path)
+	fd, base, err := a.touch(string(op.Path))
 	if nothing && isAbsent(err) {
 		return nil
 	}
@@ -240,31 +269,20 @@ func rename(fromFD int, from string, toFD int, to string, flags uint) error {
 	}
 }
 
-func makeDirAgain(fd int, name string, mode uint32) error {
-	err := unix.Mkdirat(fd, name, 0o700)
-	if errors.Is(err, unix.EEXIST) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return unix.Fchmodat(fd, name, mode, 0)
-}
-
 // Activate puts the staged files into the web root, durably. After an error
 // the caller calls Undo.
 func (s *Staged) Activate() error {
 	if err := Activate(s.Record); err != nil {
 		return err
 	}
-	web, err := openRoot(s.Record.Directory)
+	web, err := openRoot(string(s.Record.Directory))
 	if err != nil {
 		return err
 	}
 	defer web.close()
 	for entry, slot := range s.singles {
 		op := &s.Record.Operations[slot]
-		st, absent, err := web.lstat(op.Path)
+		st, absent, err := web.lstat(string(op.Path))
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,8 @@ package worktree
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -141,6 +143,21 @@ func (r *root) lstat(path string) (st unix.Stat_t, absent bool, err error) {
 		return st, false, fmt.Errorf("looking at %q: %w", path, err)
 	}
 	return st, false, nil
+}
+
+// isEmpty tells whether the directory at path has no entries.
+func (r *root) isEmpty(path string) (bool, error) {
+	fd, err := r.openDir(path)
+	if err != nil {
+		return false, err
+	}
+	dir := os.NewFile(uintptr(fd), path)
+	defer dir.Close()
+	_, err = dir.Readdirnames(1)
+	if errors.Is(err, io.EOF) {
+		return true, nil
+	}
+	return false, err
 }
 
 func isAbsent(err error) bool {

@@ -86,7 +86,7 @@ func (r *root) holds(e *index.Entry, written *index.Index, hashSize int, modes *
 	if old == now && !written.Racy(e) {
 		return true, nil
 	}
-	if modes != nil && e.Mode != tree.Symlink && st.Mode&0o777 != modes.of(e.Mode) {
+	if modes != nil && e.Mode != tree.Symlink && st.Mode&0o7777 != modes.of(e.Mode) {
 		return false, nil
 	}
 	oid, err := r.hashFile(e.Path, &st, hashSize)

@@ -45,6 +45,8 @@ type Plan struct {
 	Bytes      int64 // to be written
 
 	next *index.Index
+	// dropped are those of Deletes that were submodules: directories.
+	dropped map[string]bool
 }
 
 // Paths lists the paths that are to be written.
@@ -122,7 +124,7 @@ func (w *Worktree) Plan(ctx context.Context, target git.OID, known *git.OID) (*P
 	if err := CheckSymlinks(objects, target, changes, w.Symlinks); err != nil {
 		return nil, fmt.Errorf("refusing the tree: %w", err)
 	}
-	p := &Plan{Held: old, Tree: target}
+	p := &Plan{Held: old, Tree: target, dropped: map[string]bool{}}
 	unchanged := p.merge(current, changes)
 	if int64(len(p.next.Entries)) > w.MaxFiles {
 		return nil, fmt.Errorf("refusing the tree: more than max_files = %d files", w.MaxFiles)
@@ -163,6 +165,9 @@ func (p *Plan) merge(current *index.Index, changes []tree.Change) (unchanged []i
 	add := func(c tree.Change) {
 		if c.New.Mode == 0 {
 			p.Deletes = append(p.Deletes, c.Path)
+			if c.Old.Mode == tree.Submodule {
+				p.dropped[c.Path] = true
+			}
 			return
 		}
 		if c.New.Mode == tree.Submodule {

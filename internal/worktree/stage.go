@@ -1,6 +1,7 @@
 package worktree
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -38,13 +40,13 @@ type Staged struct {
 // A Record describes a staged deployment. It goes into the journal before the
 // web root is touched.
 type Record struct {
-	Directory string  `json:"directory"`
+	Directory Path    `json:"directory"`
 	Tree      git.OID `json:"tree"`
 	// Stage is a directory that only the account of the deployments enters. A
 	// slot in it holds what goes into the web root and afterwards what was
 	// there before.
 	// It is empty when there is nothing to do.
-	Stage      string      `json:"stage"`
+	Stage      Path        `json:"stage"`
 	Operations []Operation `json:"operations"`
 }
 
@@ -52,16 +54,38 @@ type Record struct {
 const (
 	Put   = "put"   // a staged file or directory goes to Path; what was there goes to its slot
 	Take  = "take"  // the file at Path goes to the slot
-	Rmdir = "rmdir" // the directory at Path goes, when it is empty
+	Rmdir = "rmdir" // the directory at Path goes to the slot, if it is empty
 )
 
 // An Operation is one atomic change of the web root.
 type Operation struct {
 	Kind  string `json:"kind"`
-	Path  string `json:"path"`
-	Slot  string `json:"slot,omitempty"`
+	Path  Path   `json:"path"`
+	Slot  string `json:"slot"`
 	Inode uint64 `json:"inode,omitempty"` // of what is put: tells whether it was
-	Mode  uint32 `json:"mode,omitempty"`  // of the directory that goes
+}
+
+// A Path is a name of the filesystem: any bytes. In JSON, which has no bytes,
+// one that is not UTF-8 is written as a Go string literal.
+type Path string
+
+// MarshalText implements encoding.TextMarshaler.
+func (p Path) MarshalText() ([]byte, error) {
+	if utf8.ValidString(string(p)) && !strings.HasPrefix(string(p), `"`) {
+		return []byte(p), nil
+	}
+	return strconv.AppendQuoteToASCII(nil, string(p)), nil
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *Path) UnmarshalText(text []byte) error {
+	if !bytes.HasPrefix(text, []byte(`"`)) {
+		*p = Path(text)
+		return nil
+	}
+	plain, err := strconv.Unquote(string(text))
+	*p = Path(plain)
+	return err
 }
 
 // bulk is from how many files on the server's git reads the objects.
@@ -75,7 +99,7 @@ const fsyncEach = 8
 // many files are done, from several goroutines. When Stage fails nothing is
 // left behind; when the process dies, CleanUp removes what it wrote.
 func (w *Worktree) Stage(ctx context.Context, p *Plan, id string, progress func(done int)) (*Staged, error) {
-	s := &Staged{worktree: w, plan: p, singles: map[int]int{}, Record: Record{Directory: w.Dir, Tree: p.Tree}}
+	s := &Staged{worktree: w, plan: p, singles: map[int]int{}, Record: Record{Directory: Path(w.Dir), Tree: p.Tree}}
 	if len(p.Writes) == 0 && len(p.Deletes) == 0 {
 		return s, nil
 	}
@@ -87,9 +111,11 @@ func (w *Worktree) Stage(ctx context.Context, p *Plan, id string, progress func(
 		return nil, err
 	}
 	defer web.close()
-	if s.Record.Stage, err = w.makeStage(web, id); err != nil {
+	stage, err := w.makeStage(web, id)
+	if err != nil {
 		return nil, err
 	}
+	s.Record.Stage = Path(stage)
 	if err := s.fill(ctx, web, progress); err != nil {
 		s.Discard()
 		return nil, err
@@ -116,7 +142,7 @@ func (s *Staged) fill(ctx context.Context, web *root, progress func(int)) error 
 			continue
 		}
 		var st unix.Stat_t
-		if err := unix.Lstat(filepath.Join(s.Record.Stage, op.Slot), &st); err != nil {
+		if err := unix.Lstat(filepath.Join(string(s.Record.Stage), op.Slot), &st); err != nil {
 			return fmt.Errorf("staging %q: %w", op.Path, err)
 		}
 		op.Inode = st.Ino
@@ -169,7 +195,13 @@ func (w *Worktree) makeStage(web *root, id string) (string, error) {
 	if err := os.Mkdir(stage, 0o700); err != nil {
 		return "", fmt.Errorf("making a directory for staged files: %w", err)
 	}
-	if err := os.Chmod(stage, 0o700); err != nil { // a default ACL or umask may say otherwise
+	// A default ACL or the umask may have taken bits away. The set-group-ID bit
+	// stays: what is staged inherits it.
+	st, err := os.Stat(stage)
+	if err == nil {
+		err = os.Chmod(stage, 0o700|st.Mode()&os.ModeSetgid)
+	}
+	if err != nil {
 		os.Remove(stage)
 		return "", fmt.Errorf("making a directory for staged files: %w", err)
 	}
@@ -272,7 +304,7 @@ func (p *placer) slot(anchor string) int {
 	if !known {
 		ops := &p.staged.Record.Operations
 		slot = len(*ops)
-		*ops = append(*ops, Operation{Kind: Put, Path: anchor, Slot: strconv.Itoa(slot)})
+		*ops = append(*ops, Operation{Kind: Put, Path: Path(anchor), Slot: strconv.Itoa(slot)})
 		p.slots[anchor] = slot
 	}
 	return slot
@@ -331,7 +363,7 @@ func (s *Staged) makeDirs(places []string) error {
 			return err
 		}
 		made[dir] = true
-		if err := os.Mkdir(filepath.Join(s.Record.Stage, dir), 0o777); err != nil {
+		if err := os.Mkdir(filepath.Join(string(s.Record.Stage), dir), 0o777); err != nil {
 			return fmt.Errorf("staging: %w", err)
 		}
 		return nil
@@ -392,7 +424,7 @@ func (s *Staged) writeRun(ctx context.Context, places []string, from, to int, wr
 // writeOne writes one file with the mode that git gives it: all bits that the
 // umask leaves. Its Stat goes into the next index.
 func (s *Staged) writeOne(place string, write *Write, content func(io.Writer) error) error {
-	path := filepath.Join(s.Record.Stage, place)
+	path := filepath.Join(string(s.Record.Stage), place)
 	var st unix.Stat_t
 	var err error
 	if write.Mode == tree.Symlink {
@@ -445,7 +477,7 @@ func makeFile(path string, perm os.FileMode, sync bool, st *unix.Stat_t, content
 // sync makes the staged files durable: few of them were synced one by one, and
 // only their directories are left; else all of the filesystem is.
 func (s *Staged) sync(files int) error {
-	stage, err := openRoot(s.Record.Stage)
+	stage, err := openRoot(string(s.Record.Stage))
 	if err != nil {
 		return err
 	}
@@ -453,7 +485,7 @@ func (s *Staged) sync(files int) error {
 	if files > fsyncEach {
 		return unix.Syncfs(stage.fd)
 	}
-	return filepath.WalkDir(s.Record.Stage, func(path string, d os.DirEntry, err error) error {
+	return filepath.WalkDir(string(s.Record.Stage), func(path string, d os.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
 			return err
 		}
@@ -471,7 +503,7 @@ func (s *Staged) sync(files int) error {
 func (s *Staged) addRemovals(web *root) error {
 	covered := map[string]bool{}
 	for _, op := range s.Record.Operations {
-		covered[op.Path] = true
+		covered[string(op.Path)] = true
 	}
 	dirs := map[string]bool{}
 	var emptied []string
@@ -479,7 +511,11 @@ func (s *Staged) addRemovals(web *root) error {
 		if under(path, covered) {
 			continue // it goes with the directory whose place something takes
 		}
-		for dir, _ := split(path); dir != "" && !dirs[dir] && !s.plan.next.Uses(dir); dir, _ = split(dir) {
+		dir, _ := split(path)
+		if s.plan.dropped[path] {
+			dir = path
+		}
+		for ; dir != "" && !dirs[dir] && !s.plan.next.Uses(dir); dir, _ = split(dir) {
 			dirs[dir] = true
 			emptied = append(emptied, dir)
 		}
@@ -487,11 +523,11 @@ func (s *Staged) addRemovals(web *root) error {
 		if err != nil {
 			return err
 		}
-		if absent || isDir(&st) {
+		if absent || isDir(&st) || s.plan.dropped[path] {
 			continue // gone already; or not ours, as git sees it
 		}
 		ops := &s.Record.Operations
-		*ops = append(*ops, Operation{Kind: Take, Path: path, Slot: strconv.Itoa(len(*ops))})
+		*ops = append(*ops, Operation{Kind: Take, Path: Path(path), Slot: strconv.Itoa(len(*ops))})
 	}
 	return s.addEmptied(web, emptied)
 }
@@ -505,8 +541,8 @@ func (s *Staged) addEmptied(web *root, dirs []string) error {
 			return err
 		}
 		if !absent && isDir(&st) {
-			s.Record.Operations = append(s.Record.Operations,
-				Operation{Kind: Rmdir, Path: dir, Mode: st.Mode & 0o7777})
+			ops := &s.Record.Operations
+			*ops = append(*ops, Operation{Kind: Rmdir, Path: Path(dir), Slot: strconv.Itoa(len(*ops))})
 		}
 	}
 	return nil
@@ -532,7 +568,7 @@ func Discard(r Record) error {
 	if r.Stage == "" {
 		return nil
 	}
-	if err := os.RemoveAll(r.Stage); err != nil {
+	if err := os.RemoveAll(string(r.Stage)); err != nil {
 		return fmt.Errorf("removing staged files: %w", err)
 	}
 	return nil
