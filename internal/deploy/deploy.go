@@ -148,7 +148,7 @@ func (s *Session) Deploy(ctx context.Context, req Request) (*Outcome, error) {
 		return nil, r.record(err)
 	}
 	return &Outcome{Commit: req.Commit, Previous: r.event.Previous, Files: r.event.Files,
-		Repairs: r.plan.Repairs, Submodules: r.plan.Submodules, Checks: len(r.Checks), Took: time.Since(r.started)}, nil
+		Repairs: r.plan.Repairs, Submodules: r.plan.Submodules, Checks: len(r.Checks), Took: time.Duration(r.event.DurationMS) * time.Millisecond}, nil
 }
 
 // prepare does all that leaves the web root alone: it decides what to change

@@ -54,6 +54,10 @@ func (r *run) goBack(ctx context.Context, cause error) error {
 	if err := worktree.Undo(r.staged.Record); err != nil {
 		return &Unknown{Reason: cause.Error() + "; and the web root could not go back", Err: err}
 	}
+	var failure *Failure
+	if errors.As(cause, &failure) && failure.Hint == "" && !r.event.Previous.IsZero() {
+		failure.Hint = fmt.Sprintf("%s holds %s again; push again when it is mended", r.Worktree.Dir, r.event.Previous.Short())
+	}
 	if err := r.runCommands(ctx, "rolled-back"); err != nil {
 		r.Observe(Notice{Kind: Warning, Text: err.Error()})
 	}

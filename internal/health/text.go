@@ -1,6 +1,7 @@
 package health
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -11,8 +12,10 @@ const (
 	maxError   = 500 // of an error's text: Go's may hold a header line of the server's
 )
 
-// excerpt quotes the beginning of a foreign text.
+// excerpt quotes the beginning of a foreign text, without the line ends that
+// most pages have behind them.
 func excerpt(b []byte) string {
+	b = bytes.TrimRight(b, "\r\n")
 	if len(b) <= maxExcerpt {
 		return strconv.Quote(string(b))
 	}

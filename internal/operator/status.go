@@ -240,11 +240,24 @@ func (a *app) historyCommand() *cobra.Command {
 
 func (a *app) printHistory(events []journal.Event) {
 	w := tabwriter.NewWriter(a.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "TIME\tEVENT\tCOMMIT\tRESULT\tPUSHER\tTOOK\tREASON")
+	fmt.Fprintln(w, "TIME\tEVENT\tREF\tCOMMIT\tRESULT\tPUSHER\tTOOK\tREASON")
 	for _, e := range events {
 		took := time.Duration(e.DurationMS) * time.Millisecond
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Time.Local().Format("2006-01-02 15:04:05"), console.Escape(e.Event),
-			e.Commit.Short(), console.Escape(e.Result), console.Escape(e.Pusher), took, console.Escape(e.Reason))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Time.Local().Format("2006-01-02 15:04:05"), console.Escape(e.Event),
+			console.Escape(shortRef(e.Ref)), e.Commit.Short(), console.Escape(e.Result), console.Escape(e.Pusher), took, console.Escape(e.Reason))
 	}
 	w.Flush()
+}
+
+// shortRef is a ref as people say it; "-" for a deployment without one.
+func shortRef(ref string) string {
+	for _, prefix := range []string{"refs/heads/", "refs/tags/"} {
+		if short, found := strings.CutPrefix(ref, prefix); found {
+			return short
+		}
+	}
+	if ref == "" {
+		return "-"
+	}
+	return ref
 }

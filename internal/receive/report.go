@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"bluegreen/internal/console"
 	"bluegreen/internal/deploy"
@@ -76,8 +75,8 @@ func deployed(e *deploy.Environment, o *deploy.Outcome) outcome {
 	if o.Checks > 0 {
 		checked = count(o.Checks, "check") + " passed"
 	}
-	result := outcome{level: success, text: fmt.Sprintf("%s is deployed to %s on %s: %s, %s, %s",
-		o.Commit.Short(), e.Worktree.Dir, e.Name, changed, checked, o.Took.Round(10*time.Millisecond))}
+	result := outcome{level: success, text: fmt.Sprintf("%s is deployed to %s on %s: %s, %s, in %s",
+		o.Commit.Short(), e.Worktree.Dir, e.Name, changed, checked, o.Took)}
 	if o.Checks == 0 {
 		result.hint = "add [[health]] checks to bluegreen.toml, so that a broken release is taken back"
 	}
