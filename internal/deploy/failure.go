@@ -55,7 +55,7 @@ func (r *run) goBack(ctx context.Context, cause error) error {
 		return &Unknown{Reason: cause.Error() + "; and the web root could not go back", Err: err}
 	}
 	var failure *Failure
-	if errors.As(cause, &failure) && failure.Hint == "" && !r.event.Previous.IsZero() {
+	if errors.As(cause, &failure) && failure.Hint == "" && !r.event.Previous.IsZero() && !r.request.RefMoved {
 		failure.Hint = fmt.Sprintf("%s holds %s again; push again when it is mended", r.Worktree.Dir, r.event.Previous.Short())
 	}
 	if err := r.runCommands(ctx, "rolled-back"); err != nil {

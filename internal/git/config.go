@@ -106,9 +106,9 @@ func (r *Repository) replacesObjects() bool {
 }
 
 func (r *Repository) packIndexBytes() (total int64) {
-	indexes, _ := filepath.Glob(filepath.Join(r.Dir, "objects/pack/*.idx"))
-	for _, path := range indexes {
-		if st, err := os.Stat(path); err == nil {
+	entries, _ := os.ReadDir(filepath.Join(r.Dir, "objects/pack"))
+	for _, e := range entries {
+		if st, err := e.Info(); err == nil && strings.HasSuffix(e.Name(), ".idx") {
 			total += st.Size()
 		}
 	}

@@ -141,6 +141,12 @@ func (r *Repository) RefNames(ctx context.Context) ([]string, error) {
 	return strings.Fields(out), nil
 }
 
+// RefLocked tells whether another git process is writing the ref, or has died
+// doing so.
+func (r *Repository) RefLocked(name string) bool {
+	return exists(filepath.Join(r.Dir, filepath.FromSlash(name)+".lock"))
+}
+
 // staleAfter is far above what git takes to write a ref.
 const staleAfter = 2 * time.Second
 

@@ -12,10 +12,10 @@ const (
 	maxError   = 500 // of an error's text: Go's may hold a header line of the server's
 )
 
-// excerpt quotes the beginning of a foreign text, without the line ends that
-// most pages have behind them.
+// excerpt quotes the beginning of a foreign text, without the newline that
+// most pages end in.
 func excerpt(b []byte) string {
-	b = bytes.TrimRight(b, "\r\n")
+	b = bytes.TrimSuffix(b, []byte("\n"))
 	if len(b) <= maxExcerpt {
 		return strconv.Quote(string(b))
 	}

@@ -48,6 +48,9 @@ func (f *foresight) refuses(ctx context.Context, u policy.Update) (string, error
 	if err != nil {
 		return "", err
 	}
+	if f.repo.RefLocked(u.Ref) {
+		return fmt.Sprintf("%q is locked by another git process; if none is running, remove \"%s.lock\" on the server", u.Ref, u.Ref), nil
+	}
 	isBranch := strings.HasPrefix(u.Ref, "refs/heads/")
 	switch {
 	case at != u.Old:

@@ -140,8 +140,15 @@ func (r *processor) leaveOutcome() {
 
 // dropOldNotes removes the notes of pushes that ended without a post-receive.
 func (p *push) dropOldNotes() {
-	paths, _ := filepath.Glob(filepath.Join(p.env.Journal.Dir, notePrefix+"*.json"))
-	for _, path := range paths {
+	entries, err := os.ReadDir(p.env.Journal.Dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), notePrefix) {
+			continue
+		}
+		path := filepath.Join(p.env.Journal.Dir, e.Name())
 		var n note
 		data, err := os.ReadFile(path)
 		if err == nil && (json.Unmarshal(data, &n) != nil || n.Started != processStart(n.Parent)) {

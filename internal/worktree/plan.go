@@ -223,26 +223,38 @@ func (w *Worktree) addDrift(ctx context.Context, p *Plan, current *index.Index, 
 	return nil
 }
 
-// measure adds up what is to be written and holds it against max_bytes.
+// measure adds up what is to be written, and holds the whole of what the web
+// root will hold against max_bytes.
 func (w *Worktree) measure(objects *git.Objects, p *Plan) error {
 	var total int64
-	for i := range p.next.Entries {
-		total += int64(p.next.Entries[i].Stat.Size) // zero for what is to be written
-	}
-	oids := make([]git.OID, 0, len(p.Writes))
+	written := make(map[int]bool, len(p.Writes))
 	for _, write := range p.Writes {
-		if write.Mode != tree.Submodule {
-			oids = append(oids, write.OID)
+		written[write.entry] = true
+	}
+	var asked []int // entries whose Stat does not say how large they are
+	var oids []git.OID
+	for i := range p.next.Entries {
+		e := &p.next.Entries[i]
+		switch {
+		case e.Mode == tree.Submodule:
+		case written[i] || e.Stat.Size == 0:
+			asked = append(asked, i)
+			oids = append(oids, e.OID)
+		default:
+			total += int64(e.Stat.Size)
 		}
 	}
 	sizes, err := objects.Sizes(oids)
 	if err != nil {
 		return fmt.Errorf("refusing the tree: %w", err)
 	}
-	for _, size := range sizes {
-		p.Bytes += size
+	for n, i := range asked {
+		total += sizes[n]
+		if written[i] {
+			p.Bytes += sizes[n]
+		}
 	}
-	if total += p.Bytes; total > w.MaxBytes {
+	if total > w.MaxBytes {
 		return fmt.Errorf("refusing the tree: it unpacks to %d bytes, more than max_bytes = %d", total, w.MaxBytes)
 	}
 	return nil
