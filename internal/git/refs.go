@@ -132,13 +132,20 @@ func (r *Repository) Resolve(ctx context.Context, revision string) (OID, error) 
 	return ParseOID(strings.TrimSpace(out))
 }
 
-// RefNames lists all refs.
-func (r *Repository) RefNames(ctx context.Context) ([]string, error) {
-	out, err := r.Run(ctx, "for-each-ref", "--format=%(refname)")
+// Refs returns all refs and what they point at.
+func (r *Repository) Refs(ctx context.Context) (map[string]OID, error) {
+	out, err := r.Run(ctx, "for-each-ref", "--format=%(objectname) %(refname)")
 	if err != nil {
 		return nil, err
 	}
-	return strings.Fields(out), nil
+	refs := map[string]OID{}
+	for line := range strings.Lines(out) {
+		name, ref, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		if refs[ref], err = ParseOID(name); err != nil {
+			return nil, err
+		}
+	}
+	return refs, nil
 }
 
 // RefLocked tells whether another git process is writing the ref, or has died

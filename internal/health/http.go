@@ -97,7 +97,7 @@ func (p *page) judge(ctx context.Context, resp *http.Response) answer {
 		}
 		// A body that fails to come changes nothing.
 		if body, _ := read(resp.Body, maxExcerpt+1, nil); len(body) > 0 {
-			status += ", body " + excerpt(body)
+			status += ", body " + excerpt(bytes.TrimSuffix(body, []byte("\n")))
 		}
 		return answer{text: status}
 	}

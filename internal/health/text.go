@@ -1,7 +1,6 @@
 package health
 
 import (
-	"bytes"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -12,10 +11,8 @@ const (
 	maxError   = 500 // of an error's text: Go's may hold a header line of the server's
 )
 
-// excerpt quotes the beginning of a foreign text, without the newline that
-// most pages end in.
+// excerpt quotes the beginning of a foreign text.
 func excerpt(b []byte) string {
-	b = bytes.TrimSuffix(b, []byte("\n"))
 	if len(b) <= maxExcerpt {
 		return strconv.Quote(string(b))
 	}

@@ -37,17 +37,19 @@ func ParseOptions(raw []string) (Options, error) {
 		case name == "wait" && given:
 			wait, err := time.ParseDuration(value)
 			if err != nil || wait < 0 || wait > 24*time.Hour {
-				return o, fmt.Errorf("push option %q: %q is not a duration such as \"90s\"", "wait", value)
+				return o, fmt.Errorf("push option %q: %q is not a duration such as \"90s\"", "wait", shorten(value))
 			}
 			o.Wait = wait
 		case option == "promote" || option == "no-way-back":
 			return o, fmt.Errorf("push option %q is not in this version yet", option)
 		default:
-			return o, fmt.Errorf("push option %q is not known; known are: %s", option[:min(len(option), 100)], known)
+			return o, fmt.Errorf("push option %q is not known; known are: %s", shorten(option), known)
 		}
 	}
 	return o, nil
 }
+
+func shorten(s string) string { return s[:min(len(s), 100)] }
 
 // abridged keeps options that nobody means from filling the disk.
 func abridged(raw []string) []string {

@@ -18,9 +18,13 @@ func foresee(ctx context.Context, repo *git.Repository, updates []policy.Update)
 	if err != nil {
 		return nil, err
 	}
-	f := &foresight{repo: repo, cfg: cfg}
+	f := &foresight{repo: repo, cfg: cfg, objects: repo.Objects(ctx)}
+	defer f.objects.Close()
+	if f.refs, err = refsFor(ctx, repo, updates); err != nil {
+		return nil, err
+	}
 	if f.head, err = repo.SymbolicTarget(ctx, "HEAD"); err != nil {
-		f.head = "" // detached: no branch is the current one
+		return nil, err
 	}
 	var refused []string
 	for _, u := range updates {
@@ -32,22 +36,30 @@ func foresee(ctx context.Context, repo *git.Repository, updates []policy.Update)
 			refused = append(refused, why)
 		}
 	}
-	conflicts, err := f.conflicts(ctx, updates)
-	return append(refused, conflicts...), err
+	return append(refused, f.conflicts(updates)...), nil
+}
+
+// refsFor reads the refs that the updates may meet: all of them, but for the
+// common push of one branch that is there.
+func refsFor(ctx context.Context, repo *git.Repository, updates []policy.Update) (map[string]git.OID, error) {
+	if len(updates) != 1 || updates[0].Old.IsZero() {
+		return repo.Refs(ctx)
+	}
+	at, err := repo.Ref(ctx, updates[0].Ref)
+	return map[string]git.OID{updates[0].Ref: at}, err
 }
 
 type foresight struct {
-	repo *git.Repository
-	cfg  git.Config
-	head string
+	repo    *git.Repository
+	cfg     git.Config
+	objects *git.Objects
+	refs    map[string]git.OID
+	head    string // the current branch, "" where HEAD is detached
 }
 
 // refuses returns why git would refuse u, "" if it would not.
 func (f *foresight) refuses(ctx context.Context, u policy.Update) (string, error) {
-	at, err := f.repo.Ref(ctx, u.Ref)
-	if err != nil {
-		return "", err
-	}
+	at := f.refs[u.Ref]
 	if f.repo.RefLocked(u.Ref) {
 		return fmt.Sprintf("%q is locked by another git process; if none is running, remove \"%s.lock\" on the server", u.Ref, u.Ref), nil
 	}
@@ -62,9 +74,7 @@ func (f *foresight) refuses(ctx context.Context, u policy.Update) (string, error
 	case u.New.IsZero() || !isBranch:
 		return "", nil
 	}
-	objects := f.repo.Objects(ctx)
-	kind, _, err := objects.Read(u.New)
-	objects.Close()
+	kind, _, err := f.objects.Read(u.New)
 	if err != nil {
 		return "", err
 	}
@@ -90,30 +100,20 @@ func (f *foresight) deniesDeleteCurrent() bool {
 }
 
 // conflicts finds new refs whose name is a directory of another ref, or the
-// other way round: git stores no "a" beside "a/b".
-func (f *foresight) conflicts(ctx context.Context, updates []policy.Update) ([]string, error) {
-	created, gone := map[string]bool{}, map[string]bool{}
+// other way round: git stores no "a" beside "a/b", and takes neither out of the
+// other's way in one push.
+func (f *foresight) conflicts(updates []policy.Update) []string {
+	created, taken := map[string]bool{}, map[string]bool{}
 	for _, u := range updates {
-		if u.New.IsZero() {
-			gone[u.Ref] = true
-		} else if u.Old.IsZero() {
+		if !u.New.IsZero() && u.Old.IsZero() {
 			created[u.Ref] = true
+			taken[u.Ref] = true
 		}
 	}
 	if len(created) == 0 {
-		return nil, nil
+		return nil
 	}
-	names, err := f.repo.RefNames(ctx)
-	if err != nil {
-		return nil, err
-	}
-	taken := map[string]bool{}
-	for _, name := range names {
-		if !gone[name] {
-			taken[name] = true
-		}
-	}
-	for name := range created {
+	for name := range f.refs {
 		taken[name] = true
 	}
 	var refused []string
@@ -125,5 +125,5 @@ func (f *foresight) conflicts(ctx context.Context, updates []policy.Update) ([]s
 		}
 	}
 	slices.Sort(refused)
-	return refused, nil
+	return refused
 }

@@ -67,7 +67,7 @@ func matchesProcReceive(patterns []string, u policy.Update) bool {
 		if !flagged {
 			flags, prefix = "", pattern
 		}
-		if flags != "" && !strings.ContainsRune(flags, kindOf(u)) && strings.ContainsAny(flags, "adm") {
+		if flagged && !strings.ContainsRune(flags, kindOf(u)) {
 			continue
 		}
 		prefix = strings.TrimRight(prefix, "/")

@@ -18,19 +18,20 @@ type diff struct {
 	objects  Objects
 	maxFiles int64
 	measured map[git.OID]extent
+	reads    int64 // trees measured
 	changes  []Change
 }
 
 // extent is the size of what a tree unpacks to.
 type extent struct {
-	files       int64
+	files, dirs int64
 	depth, path int // levels, and bytes of the longest path below
 }
 
 // Diff lists what turns the tree old into the tree new, sorted by path. The
 // zero OID is the empty tree. Every tree that new does not share with old is
-// checked first, and counted: more than maxFiles files are refused before they
-// are listed, so that a few bytes that unpack to billions of paths cost
+// checked first, and counted: more than maxFiles files, or directories, are refused
+// before they are listed, so that a few bytes that unpack to billions of paths cost
 // nothing.
 func Diff(objects Objects, old, new git.OID, maxFiles int64) ([]Change, error) {
 	d := &diff{objects: objects, maxFiles: maxFiles, measured: map[git.OID]extent{}}
@@ -78,6 +79,9 @@ func (d *diff) measure(dir string, old, new git.OID) (extent, error) {
 	if len(dir) > maxPath {
 		return extent{}, fmt.Errorf("a path is longer than %d bytes", maxPath)
 	}
+	if d.reads++; d.reads > d.maxDirs() {
+		return extent{}, fmt.Errorf("more than max_files = %d directories", d.maxDirs())
+	}
 	newEntries, err := d.read(dir, new, true)
 	if err != nil {
 		return extent{}, err
@@ -99,8 +103,10 @@ func (d *diff) measure(dir string, old, new git.OID) (extent, error) {
 			if below, err = d.measure(dir+e.Name+"/", oldDirs[e.Name], e.OID); err != nil {
 				return extent{}, err
 			}
+			below.dirs++
 		}
 		total.files += below.files
+		total.dirs += below.dirs
 		total.depth = max(total.depth, below.depth+1)
 		total.path = max(total.path, len(e.Name)+1+below.path)
 		if err := d.withinLimits(dir, total); err != nil {
@@ -113,10 +119,15 @@ func (d *diff) measure(dir string, old, new git.OID) (extent, error) {
 	return total, nil
 }
 
+// maxDirs bounds the directories, which may hold no file at all.
+func (d *diff) maxDirs() int64 { return max(d.maxFiles, 10_000) }
+
 func (d *diff) withinLimits(dir string, e extent) error {
 	switch {
 	case e.files > d.maxFiles:
 		return fmt.Errorf("more than max_files = %d files", d.maxFiles)
+	case e.dirs > d.maxDirs():
+		return fmt.Errorf("more than max_files = %d directories", d.maxDirs())
 	case e.depth > maxDepth:
 		return fmt.Errorf("directories are nested more than %d deep", maxDepth)
 	case len(dir)+e.path-1 > maxPath:

@@ -49,7 +49,7 @@ func Links(objects Objects, root git.OID) ([]Link, error) {
 // added or changed. It cannot when files and directories change, because its
 // target must stay inside also when it is read as plain text.
 func CheckLinks(objects Objects, root git.OID, links []Link) error {
-	r := &resolver{objects: objects, root: root, dirs: map[git.OID][]Entry{}}
+	r := &resolver{objects: objects, root: root, dirs: map[git.OID]map[string]Item{}}
 	for _, link := range links {
 		if err := r.check(link); err != nil {
 			return fmt.Errorf("symlink %q %w", link.Path, err)
@@ -61,7 +61,7 @@ func CheckLinks(objects Objects, root git.OID, links []Link) error {
 type resolver struct {
 	objects Objects
 	root    git.OID
-	dirs    map[git.OID][]Entry
+	dirs    map[git.OID]map[string]Item
 }
 
 func (r *resolver) check(link Link) error {
@@ -153,20 +153,19 @@ func (r *resolver) lookup(path []string) (Item, error) {
 		if item.Mode != Directory {
 			return Item{}, nil
 		}
-		entries, known := r.dirs[item.OID]
+		dir, known := r.dirs[item.OID]
 		if !known {
-			var err error
-			if entries, err = (&diff{objects: r.objects}).read("", item.OID, false); err != nil {
+			entries, err := (&diff{objects: r.objects}).read("", item.OID, false)
+			if err != nil {
 				return Item{}, err
 			}
-			r.dirs[item.OID] = entries
-		}
-		item = Item{}
-		for _, e := range entries {
-			if e.Name == name {
-				item = e.Item
+			dir = make(map[string]Item, len(entries))
+			for _, e := range entries {
+				dir[e.Name] = e.Item
 			}
+			r.dirs[item.OID] = dir
 		}
+		item = dir[name]
 	}
 	return item, nil
 }

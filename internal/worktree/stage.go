@@ -130,6 +130,7 @@ func (w *Worktree) makeStage(web *root, id string) (string, error) {
 		}
 	}
 	if err := os.Mkdir(stage, 0o700); err != nil {
+		os.Remove(filepath.Join(w.StateDir, stageNote)) // it is not our directory
 		return "", fmt.Errorf("making a directory for staged files: %w", err)
 	}
 	// A default ACL or the umask may have taken bits away. The set-group-ID bit

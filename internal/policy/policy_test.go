@@ -1,0 +1,151 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"bluegreen/internal/git"
+)
+
+func oid(t *testing.T, digit string) git.OID {
+	t.Helper()
+	o, err := git.ParseOID(strings.Repeat(digit, 40))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func TestDecide(t *testing.T) {
+	t.Parallel()
+	none, one, two := git.OID{}, oid(t, "1"), oid(t, "2")
+	for _, c := range []struct {
+		name     string
+		branch   string
+		old, new git.OID
+		ref      string
+		target   string
+		want     Action
+		reason   string
+	}{
+		{"created", "master", none, one, "refs/heads/master", "", Deploy, ""},
+		{"moved", "master", one, two, "refs/heads/master", "", Deploy, ""},
+		{"moved nowhere", "master", one, one, "refs/heads/master", "", Deploy, ""},
+		{"symbolic itself", "master", one, two, "refs/heads/master", "refs/heads/trunk", Deploy, ""},
+		{"deleted", "master", one, none, "refs/heads/master", "", Refuse, `"master" is what is deployed here, and cannot be deleted`},
+		{"deleted though not there", "master", none, none, "refs/heads/master", "", Refuse, `"master" is what is deployed here, and cannot be deleted`},
+		{"another branch", "master", one, two, "refs/heads/main", "", Store, ""},
+		{"ends alike", "master", one, two, "refs/heads/feature/master", "", Store, ""},
+		{"begins alike", "master", one, two, "refs/heads/master/x", "", Store, ""},
+		{"another branch deleted", "master", one, none, "refs/heads/main", "", Store, ""},
+		{"a tag of that name", "master", none, one, "refs/tags/master", "", Store, ""},
+		{"a remote's branch", "master", none, one, "refs/remotes/refs/heads/master", "", Store, ""},
+		{"notes", "master", none, one, "refs/notes/commits", "", Store, ""},
+		{"stands for it", "master", one, two, "refs/heads/main", "refs/heads/master", Refuse, `"refs/heads/main" stands for "master" here`},
+		{"stands for it, deleted", "master", one, none, "refs/heads/main", "refs/heads/master", Refuse, `"refs/heads/main" stands for "master" here`},
+		{"stands for another", "master", one, two, "refs/heads/main", "refs/heads/trunk", Store, ""},
+		{"main", "main", none, one, "refs/heads/main", "", Deploy, ""},
+		{"master where main is", "main", none, one, "refs/heads/master", "", Store, ""},
+		{"with a slash", "site/live", none, one, "refs/heads/site/live", "", Deploy, ""},
+	} {
+		d := Rules{Branch: c.branch}.Decide(Update{Old: c.old, New: c.new, Ref: c.ref}, c.target)
+		if d.Action != c.want || d.Reason != c.reason || d.Ref != c.ref || d.Old != c.old || d.New != c.new {
+			t.Errorf("%s: %+v, want action %d and %q", c.name, d, c.want, c.reason)
+		}
+		if (d.Action == Refuse) != (d.Hint != "") {
+			t.Errorf("%s: action %d with hint %q", c.name, d.Action, d.Hint)
+		}
+	}
+}
+
+func TestParseOptions(t *testing.T) {
+	t.Parallel()
+	const waitless = -1
+	for _, c := range []struct {
+		raw  []string
+		want Options // Raw is what came
+		err  string
+	}{
+		{nil, Options{Wait: waitless}, ""},
+		{[]string{"plan"}, Options{Plan: true, Wait: waitless}, ""},
+		{[]string{"live"}, Options{Live: true, Wait: waitless}, ""},
+		{[]string{"live", "plan", "live"}, Options{Plan: true, Live: true, Wait: waitless}, ""},
+		{[]string{"wait=90s"}, Options{Wait: 90 * time.Second}, ""},
+		{[]string{"wait=0s"}, Options{}, ""},
+		{[]string{"wait=0"}, Options{}, ""},
+		{[]string{"wait=1m", "wait=2m"}, Options{Wait: 2 * time.Minute}, ""},
+		{[]string{"wait=24h"}, Options{Wait: 24 * time.Hour}, ""},
+		{[]string{"wait=24h1s"}, Options{}, `push option "wait": "24h1s" is not a duration`},
+		{[]string{"wait=-1s"}, Options{}, `"-1s" is not a duration`},
+		{[]string{"wait="}, Options{}, `"" is not a duration`},
+		{[]string{"wait=30"}, Options{}, `"30" is not a duration`},
+		{[]string{"wait=1h;rm"}, Options{}, "is not a duration"},
+		{[]string{"wait"}, Options{}, `push option "wait" is not known; known are: plan, live, wait=DURATION`},
+		{[]string{""}, Options{}, `push option "" is not known`},
+		{[]string{"Plan"}, Options{}, "is not known"},
+		{[]string{" plan"}, Options{}, "is not known"},
+		{[]string{"plan=1"}, Options{}, "is not known"},
+		{[]string{"plan\nlive"}, Options{}, `push option "plan\nlive" is not known`},
+		{[]string{"plan;live"}, Options{}, "is not known"},
+		{[]string{"\x1b[31m"}, Options{}, `push option "\x1b[31m" is not known`},
+		{[]string{"promote"}, Options{}, `push option "promote" is not in this version yet`},
+		{[]string{"no-way-back"}, Options{}, `push option "no-way-back" is not in this version yet`},
+		{[]string{"plan", "nonsense"}, Options{}, `push option "nonsense" is not known`},
+		{slices.Repeat([]string{"live"}, 32), Options{Live: true, Wait: waitless}, ""},
+		{slices.Repeat([]string{"live"}, 33), Options{}, "33 push options are too many; known are: plan, live, wait=DURATION"},
+	} {
+		got, err := ParseOptions(c.raw)
+		if c.err != "" {
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%q: error %v, want %q", c.raw, err, c.err)
+			}
+			continue
+		}
+		if err != nil || got.Plan != c.want.Plan || got.Live != c.want.Live || got.Wait != c.want.Wait || !slices.Equal(got.Raw, c.raw) {
+			t.Errorf("%q: %+v, %v; want %+v", c.raw, got, err, c.want)
+		}
+	}
+}
+
+// FuzzParseOptions reads options that are separated by NULs.
+func FuzzParseOptions(f *testing.F) {
+	for _, seed := range []string{"", "plan", "live\x00wait=3s", "wait=1h\x00plan\x00x", strings.Repeat("live\x00", 40), "w\xff=\x1b", strings.Repeat("é", 300), "wait=" + strings.Repeat("x", 2000)} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, joined string) {
+		raw := strings.Split(joined, "\x00")
+		o, err := ParseOptions(raw)
+		size := 0
+		for _, option := range o.Raw {
+			size += len(option)
+		}
+		if size > 32*200 || len(o.Raw) > 32 {
+			t.Errorf("%d options of %d bytes would go into the history", len(o.Raw), size)
+		}
+		if err == nil {
+			if !slices.Equal(o.Raw, raw) {
+				t.Errorf("Raw is %q, want %q", o.Raw, raw)
+			}
+			for _, option := range raw {
+				if option != "plan" && option != "live" && !strings.HasPrefix(option, "wait=") {
+					t.Errorf("%q was taken", option)
+				}
+			}
+			if o.Wait < -1 || o.Wait > 24*time.Hour {
+				t.Errorf("waits %s", o.Wait)
+			}
+			return
+		}
+		if len(err.Error()) > 1000 {
+			t.Errorf("an error of %d bytes", len(err.Error()))
+		}
+		for _, r := range err.Error() {
+			if unicode.IsControl(r) {
+				t.Errorf("the error %q has a control character", err)
+			}
+		}
+	})
+}
