@@ -97,10 +97,13 @@ var kinds = []struct {
 	}},
 }
 
-// forKinds runs a test on each kind of repository, which has a commit, tags of
-// it, symbolic refs, and blobs small and large.
-func forKinds(t *testing.T, test func(t *testing.T, r *Repository)) {
+// forKinds runs a test on each kind of repository, or on some of them. It has
+// commits, tags of them, symbolic refs, and blobs small and large.
+func forKinds(t *testing.T, test func(t *testing.T, r *Repository), only ...string) {
 	for _, kind := range kinds {
+		if len(only) > 0 && !slices.Contains(only, kind.name) {
+			continue
+		}
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
 			repo := gittest.Bare(t, "--object-format="+kind.format)
@@ -171,14 +174,24 @@ func appendTo(t *testing.T, path, text string) {
 	}
 }
 
-// all lists every object of the repository, in an order of our own.
-func all(t *testing.T, r *Repository) (oids []OID) {
+type object struct{ kind, data string }
+
+// everything is every object of the repository, as git gives it.
+func everything(t *testing.T, r *Repository) map[OID]object {
 	t.Helper()
-	for line := range strings.Lines(ask(t, r, "cat-file", "--batch-all-objects", "--batch-check=%(objectname)")) {
-		oids = append(oids, parse(t, strings.TrimSpace(line)))
+	objects := map[OID]object{}
+	rest := ask(t, r, "cat-file", "--batch-all-objects", "--batch")
+	for rest != "" {
+		line, content, _ := strings.Cut(rest, "\n")
+		fields := strings.Fields(line) // name, type, size
+		size, err := strconv.Atoi(fields[2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		objects[parse(t, fields[0])] = object{fields[1], content[:size]}
+		rest = content[size+1:]
 	}
-	rand.New(rand.NewPCG(1, 1)).Shuffle(len(oids), func(i, j int) { oids[i], oids[j] = oids[j], oids[i] })
-	return oids
+	return objects
 }
 
 func TestObjects(t *testing.T) {
@@ -189,23 +202,24 @@ func TestObjects(t *testing.T) {
 		if objects.HashSize() != r.HashSize() || len(name(t, r, "master").String()) != 2*r.HashSize() {
 			t.Errorf("hash size %d", objects.HashSize())
 		}
-		oids := all(t, r)
-		if len(oids) < 12 {
-			t.Fatalf("%d objects", len(oids))
+		want := everything(t, r)
+		if len(want) < 12 {
+			t.Fatalf("%d objects", len(want))
 		}
-		for _, oid := range oids {
-			wantKind := strings.TrimSpace(ask(t, r, "cat-file", "-t", oid.String()))
-			want := ask(t, r, "cat-file", wantKind, oid.String())
-			if kind, data, err := objects.Read(oid); err != nil || kind != wantKind || string(data) != want {
-				t.Errorf("%s: %q of %d bytes, %v; want %q of %d", oid, kind, len(data), err, wantKind, len(want))
+		for oid, o := range want {
+			if r.replacesObjects() && o.data == "replaced" {
+				o.data = "new" // git does not do it where it lists all objects
+			}
+			if kind, data, err := objects.Read(oid); err != nil || kind != o.kind || string(data) != o.data {
+				t.Errorf("%s: %q of %d bytes, %v; want %q of %d", oid, kind, len(data), err, o.kind, len(o.data))
 			}
 			var copied strings.Builder
 			err := objects.Copy(oid, &copied)
-			if wantKind == "blob" && (err != nil || copied.String() != want) {
+			if o.kind == "blob" && (err != nil || copied.String() != o.data) {
 				t.Errorf("copying %s: %d bytes, %v", oid, copied.Len(), err)
 			}
-			if wantKind != "blob" && (err == nil || !strings.Contains(err.Error(), "is a "+wantKind+", not a blob")) {
-				t.Errorf("copying a %s: %v", wantKind, err)
+			if o.kind != "blob" && (err == nil || !strings.Contains(err.Error(), "is a "+o.kind+", not a blob")) {
+				t.Errorf("copying a %s: %v", o.kind, err)
 			}
 			if _, _, err := objects.Read(missing(r)); !errors.Is(err, ErrNoObject) {
 				t.Errorf("a missing object: %v", err)
@@ -480,7 +494,8 @@ func TestTagsOfTags(t *testing.T) {
 	}
 }
 
-// TestDamaged: what git says of an object that is damaged is kept.
+// TestDamaged: an object that is damaged is an error that says which one it
+// is, or what git says of it.
 func TestDamaged(t *testing.T) {
 	t.Parallel()
 	big := make([]byte, 3<<20)
@@ -489,32 +504,26 @@ func TestDamaged(t *testing.T) {
 		data   string
 		damage func(object []byte) []byte
 	}{
-		"cut short":       {string(big[:10_000]), func(o []byte) []byte { return o[:len(o)/2] }},
-		"empty":           {"x", func([]byte) []byte { return nil }},
-		"garbage":         {"x", func(o []byte) []byte { return bytes.Repeat([]byte("garbage"), 10) }},
-		"big, cut short":  {string(big), func(o []byte) []byte { return o[:len(o)/2] }},
-		"big, one bit":    {string(big), func(o []byte) []byte { o[len(o)/2] ^= 4; return o }},
-		"another content": {"x", nil},
+		"cut short":      {string(big[:10_000]), func(o []byte) []byte { return o[:len(o)/2] }},
+		"empty":          {"x", func([]byte) []byte { return nil }},
+		"garbage":        {"x", func(o []byte) []byte { return bytes.Repeat([]byte("garbage"), 10) }},
+		"big, cut short": {string(big), func(o []byte) []byte { return o[:len(o)/2] }},
+		"big, one bit":   {string(big), func(o []byte) []byte { o[len(o)/2] ^= 4; return o }},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			repo := gittest.Bare(t)
 			oid := gittest.Object(t, repo, "blob", test.data)
-			path := func(oid string) string { return filepath.Join(repo, "objects", oid[:2], oid[2:]) }
-			data, err := os.ReadFile(path(oid))
+			path := filepath.Join(repo, "objects", oid[:2], oid[2:])
+			data, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if test.damage != nil {
-				data = test.damage(data)
-			} else if data, err = os.ReadFile(path(gittest.Object(t, repo, "blob", "y"))); err != nil {
+			if err := os.Remove(path); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.Remove(path(oid)); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(path(oid), data, 0o444); err != nil {
+			if err := os.WriteFile(path, test.damage(data), 0o444); err != nil {
 				t.Fatal(err)
 			}
 			r := open(t, repo)
@@ -531,8 +540,8 @@ func TestDamaged(t *testing.T) {
 					t.Errorf("%s: %d bytes of nonsense", way, copied.Len())
 					continue
 				}
-				if said := new(Error); !errors.As(err, &said) && !errors.Is(err, ErrNoObject) || said.Stderr == "" && !errors.Is(err, ErrNoObject) {
-					t.Errorf("%s: what git said is lost: %v", way, err)
+				if said := new(Error); !strings.Contains(err.Error(), oid) && (!errors.As(err, &said) || said.Stderr == "") {
+					t.Errorf("%s: nobody would know what is wrong: %v", way, err)
 				}
 			}
 		})
@@ -561,6 +570,15 @@ func TestRefs(t *testing.T) {
 			if target, err := r.SymbolicTarget(ctx, ref); err != nil || target != want {
 				t.Errorf("%s points at %q, %v; want %q", ref, target, err, want)
 			}
+		}
+		refs, err := r.Refs(ctx)
+		if err != nil || refs["refs/heads/alias"] != name(t, r, "master") || refs["refs/tags/two"] != name(t, r, "two") {
+			t.Errorf("refs %v, %v", refs, err)
+		}
+		maps.DeleteFunc(refs, func(ref string, _ OID) bool { return strings.HasPrefix(ref, "refs/replace/") })
+		want := []string{"refs/heads/alias", "refs/heads/master", "refs/tags/light", "refs/tags/one", "refs/tags/tree", "refs/tags/two"}
+		if names := slices.Sorted(maps.Keys(refs)); !slices.Equal(names, want) {
+			t.Errorf("refs %q", names)
 		}
 		old, tip := name(t, r, "master~1"), name(t, r, "master")
 		for _, pair := range []struct {
@@ -592,23 +610,18 @@ func TestFullRefNames(t *testing.T) {
 	t.Parallel()
 	forKinds(t, func(t *testing.T, r *Repository) {
 		tip := name(t, r, "master").String()
-		for _, ref := range []string{"refs/heads/refs/heads/none", "refs/tags/refs/heads/none", "refs/refs/heads/none", "refs/heads/elsewhere"} {
+		for _, ref := range []string{"refs/heads/refs/heads/none", "refs/tags/refs/heads/none", "refs/refs/heads/none"} {
 			ask(t, r, "update-ref", ref, tip)
 		}
-		for _, ref := range []string{"refs/heads/none", "elsewhere", "heads/master"} {
-			if oid, err := r.Ref(t.Context(), ref); err == nil && !oid.IsZero() {
-				t.Errorf("%s is %s", ref, oid)
-			}
+		if oid, err := r.Ref(t.Context(), "refs/heads/none"); err != nil || !oid.IsZero() {
+			t.Errorf("refs/heads/none is %s, %v", oid, err)
 		}
-	})
+	}, "loose", "packed", "alternates", "SHA-256", "worktree configuration")
 }
 
 func TestUpdateRefs(t *testing.T) {
 	t.Parallel()
 	forKinds(t, func(t *testing.T, r *Repository) {
-		if r.quarantined() {
-			return // git moves no refs there, see TestQuarantine
-		}
 		ctx := t.Context()
 		old, tip := name(t, r, "master~1"), name(t, r, "master")
 		const a, b, c = "refs/heads/a", "refs/tags/b", "refs/heads/c/d"
@@ -654,10 +667,7 @@ func TestUpdateRefs(t *testing.T) {
 				}
 			}
 		}
-		if log, err := r.Run(ctx, "fsck", "--no-dangling"); err != nil {
-			t.Errorf("git fsck: %s%v", log, err)
-		}
-	})
+	}, "loose", "packed", "alternates", "SHA-256, packed", "worktree configuration")
 }
 
 // TestQuarantine: git itself refuses to move a ref onto objects that may yet
@@ -796,11 +806,11 @@ func TestErrors(t *testing.T) {
 	if _, _, err := objects.Read(missing(r)); !errors.Is(err, context.Canceled) {
 		t.Errorf("reading, canceled: %v", err)
 	}
-	if out, err := r.RunInput(t.Context(), []string{"GIT_AUTHOR_NAME=N", "GIT_AUTHOR_EMAIL=E", "GIT_AUTHOR_DATE=1 +0000"}, strings.NewReader("in"),
-		"var", "GIT_AUTHOR_IDENT"); err != nil || out != "N <E> 1 +0000\n" {
+	if out, err := r.RunInput(t.Context(), []string{"GIT_AUTHOR_NAME=N", "GIT_AUTHOR_EMAIL=E", "GIT_AUTHOR_DATE=1700000000 +0000"}, strings.NewReader("in"),
+		"var", "GIT_AUTHOR_IDENT"); err != nil || out != "N <E> 1700000000 +0000\n" {
 		t.Errorf("extra environment: %q, %v", out, err)
 	}
-	if out, err := r.RunInput(t.Context(), nil, strings.NewReader("in"), "hash-object", "--stdin"); err != nil || out != "0fe6b8f9ea3d1aa43a7d9cce7b3e4a8fbbd93a6a\n" && len(out) != 41 {
+	if out, err := r.RunInput(t.Context(), nil, strings.NewReader("in"), "hash-object", "--stdin"); err != nil || strings.TrimSpace(out) != gittest.Object(t, r.Dir, "blob", "in") {
 		t.Errorf("input: %q, %v", out, err)
 	}
 }

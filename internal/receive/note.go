@@ -28,20 +28,43 @@ type note struct {
 const notePrefix = "push-"
 
 func (p *push) notePath() string {
-	return filepath.Join(p.env.Journal.Dir, notePrefix+strconv.Itoa(p.process.Parent)+".json")
+	return filepath.Join(p.env.Journal.Dir, notePrefix+strconv.Itoa(receiver(p.process.Parent))+".json")
 }
 
-// processStart identifies a process beyond its id: field 22 of its stat, the
-// time at which it started.
-func processStart(pid int) string {
+// receiver finds the git receive-pack process: it is pid, or, where a script
+// runs the hook, an ancestor.
+func receiver(pid int) int {
+	for at, depth := pid, 0; at > 1 && depth < 8; depth++ {
+		cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", at))
+		if err != nil {
+			break
+		}
+		argv := strings.Split(string(cmdline), "\x00")
+		if filepath.Base(argv[0]) == "git-receive-pack" || len(argv) > 1 && argv[1] == "receive-pack" {
+			return at
+		}
+		at, err = strconv.Atoi(processField(at, 4))
+		if err != nil {
+			break
+		}
+	}
+	return pid
+}
+
+// processStart identifies a process beyond its id: the time at which it started.
+func processStart(pid int) string { return processField(pid, 22) }
+
+// processField returns a field of a process's stat, as proc(5) numbers them;
+// "" when there is no such process.
+func processField(pid, field int) string {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return ""
 	}
 	// The second field, the name in parentheses, may hold anything.
 	_, rest, _ := strings.Cut(string(data[max(0, strings.LastIndexByte(string(data), ')')):]), " ")
-	if fields := strings.Fields(rest); len(fields) > 19 {
-		return fields[19]
+	if fields := strings.Fields(rest); len(fields) > field-3 {
+		return fields[field-3]
 	}
 	return ""
 }
@@ -58,7 +81,11 @@ func (g *gate) leaveNote(ctx context.Context) error {
 		if n.Refused, err = foresee(ctx, g.env.Repo, g.updates); err != nil {
 			return err
 		}
-		if runnable(filepath.Join(g.env.Repo.Dir, "hooks/update")) {
+		cfg, err := g.env.Repo.Config(ctx)
+		if err != nil {
+			return err
+		}
+		if runnable(g.env.Repo, cfg, "update") {
 			n.Refused = append(n.Refused, "nobody can tell whether the update hook refuses one of the refs: push them one by one")
 		}
 	}
@@ -70,7 +97,8 @@ func (g *gate) leaveNote(ctx context.Context) error {
 }
 
 func (p *push) writeNote(n *note) error {
-	n.Parent, n.Started = p.process.Parent, processStart(p.process.Parent)
+	n.Parent = receiver(p.process.Parent)
+	n.Started = processStart(n.Parent)
 	data, err := json.Marshal(n)
 	if err == nil {
 		err = os.WriteFile(p.notePath(), data, 0o600)
@@ -88,7 +116,7 @@ func (p *push) readNote() *note {
 	if err != nil || json.Unmarshal(data, &n) != nil {
 		return nil
 	}
-	if n.Parent != p.process.Parent || n.Started != processStart(n.Parent) {
+	if n.Parent != receiver(p.process.Parent) || n.Started != processStart(n.Parent) {
 		return nil
 	}
 	return &n
@@ -103,7 +131,10 @@ func (p *push) takeNote() *note {
 
 // leaveOutcome is proc-receive's: post-receive, which runs when a ref of the
 // push was stored, has the last word and must not hide a failure.
-func (r *processor) leaveOutcome() {
+func (r *processor) leaveOutcome(ctx context.Context) {
+	if r.report.worst() != failure {
+		return
+	}
 	stored := false
 	for _, answer := range r.answers {
 		stored = stored || answer == "" || answer == fallThrough
@@ -114,14 +145,13 @@ func (r *processor) leaveOutcome() {
 		stored = false // nothing is, after a failure
 	case n != nil && n.Refs > len(r.updates):
 		stored = true // git handles the others
-	case n == nil && !runnable(filepath.Join(r.env.Repo.Dir, "hooks/pre-receive")):
-		stored = true // nobody has counted the refs
-		n = &note{}
+	case n == nil:
+		// Either there is but one ref, or no pre-receive to count them.
+		cfg, err := r.env.Repo.Config(ctx)
+		stored = stored || err != nil || !runnable(r.env.Repo, cfg, "pre-receive")
 	}
-	if r.report.worst() != failure || !stored {
-		if r.report.worst() == failure {
-			os.Remove(r.notePath())
-		}
+	if !stored {
+		os.Remove(r.notePath())
 		return
 	}
 	if n == nil {

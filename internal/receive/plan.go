@@ -34,14 +34,7 @@ func procReceiveTakes(ctx context.Context, repo *git.Repository, updates []polic
 	if err != nil {
 		return false, err
 	}
-	hooks := cfg.Last("core.hookspath")
-	if hooks == "" {
-		hooks = "hooks"
-	}
-	if !filepath.IsAbs(hooks) {
-		hooks = filepath.Join(repo.Dir, hooks)
-	}
-	if !runnable(filepath.Join(hooks, "proc-receive")) {
+	if !runnable(repo, cfg, "proc-receive") {
 		return false, nil
 	}
 	for _, u := range updates {
@@ -52,9 +45,16 @@ func procReceiveTakes(ctx context.Context, repo *git.Repository, updates []polic
 	return true, nil
 }
 
-// runnable tells whether git would run the hook at path.
-func runnable(path string) bool {
-	st, err := os.Stat(path)
+// runnable tells whether git would run the hook called name.
+func runnable(repo *git.Repository, cfg git.Config, name string) bool {
+	hooks := cfg.Last("core.hookspath")
+	if hooks == "" {
+		hooks = "hooks"
+	}
+	if !filepath.IsAbs(hooks) {
+		hooks = filepath.Join(repo.Dir, hooks)
+	}
+	st, err := os.Stat(filepath.Join(hooks, name))
 	return err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0
 }
 

@@ -91,6 +91,10 @@ func (r *after) handle(ctx context.Context, d policy.Decision) error {
 	if err == nil && held != nil && held.Ref == d.Ref && held.From == d.Old && held.Commit == d.New {
 		return nil // proc-receive's work
 	}
+	// So it was when something else has been deployed since.
+	if taken, err := procReceiveTakes(ctx, r.env.Repo, []policy.Update{d.Update}); err != nil || taken {
+		return err
+	}
 	if r.options.Plan {
 		return &deploy.Failure{Refused: true, Reason: "plan only, but the ref has moved: without pre-receive or proc-receive nothing can stop it",
 			Hint: "\"bluegreen deploy\" on the server deploys it"}

@@ -25,7 +25,7 @@ func ProcReceive(ctx context.Context, p *Process, c *console.Console) int {
 	if err := r.run(ctx); err != nil {
 		r.refuseAll(err)
 	}
-	r.finish()
+	r.finish(ctx)
 	r.report.print(c)
 	return 0
 }
@@ -244,7 +244,7 @@ func (r *processor) mayMove(ctx context.Context, d policy.Decision) error {
 
 // finish tells git the outcome. When git is gone nobody reads it: the work has
 // been done all the same.
-func (r *processor) finish() {
+func (r *processor) finish(ctx context.Context) {
 	out := bufio.NewWriter(r.process.Stdout)
 	for _, u := range r.updates {
 		switch answer := r.answers[u.Ref]; answer {
@@ -260,6 +260,6 @@ func (r *processor) finish() {
 	writeFlush(out)
 	out.Flush()
 	if r.env != nil {
-		r.leaveOutcome()
+		r.leaveOutcome(ctx)
 	}
 }
