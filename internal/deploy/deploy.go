@@ -29,6 +29,9 @@ type Environment struct {
 	// Environ is what commands and command checks get of the environment,
 	// without git's variables and without secrets.
 	Environ []string
+	// Rebuild lets a recovery write the web root anew when it is not the
+	// directory that the interrupted deployment was recorded for.
+	Rebuild bool
 	// Observe is told what happens as it happens, from any goroutine. It must
 	// not block.
 	Observe func(Notice)
@@ -101,6 +104,9 @@ func (e *Environment) Ready() error {
 // Begin waits for the lock, up to wait, and recovers what a crash interrupted.
 // A lock that stays taken gives a *lock.Busy.
 func (e *Environment) Begin(ctx context.Context, who string, wait time.Duration) (*Session, error) {
+	if err := e.Journal.Make(); err != nil {
+		return nil, err
+	}
 	l, err := lock.Acquire(ctx, e.Journal.Dir, e.Worktree.Dir, who, wait, func(b *lock.Busy) {
 		e.Observe(Notice{Kind: Doing, Text: "waiting: " + b.Describe()})
 	})
@@ -168,7 +174,8 @@ func (r *run) prepare(ctx context.Context) error {
 	}
 	r.event.Previous = r.previous(ctx, held)
 	r.event.Files = journal.Files{Written: len(r.plan.Writes), Deleted: len(r.plan.Deletes)}
-	r.deployed = journal.Deployed{Commit: commit, Tree: tree, Previous: r.event.Previous, Directory: r.Worktree.Dir}
+	r.deployed = journal.Deployed{Commit: commit, Tree: tree, Previous: r.event.Previous,
+		Directory: r.Worktree.Dir, Elsewhere: r.elsewhere(held)}
 	if held != nil && r.event.Previous == commit {
 		r.deployed.Previous = held.Previous // the same commit again: the way back stays
 	}
@@ -193,7 +200,7 @@ func (r *run) prepare(ctx context.Context) error {
 func (r *run) release(ctx context.Context) error {
 	r.journal = &journal.Transaction{ID: r.event.ID, Phase: journal.Activating, Started: r.started.UTC(),
 		Event: r.event, Refs: r.request.Refs, RefMoved: r.request.RefMoved,
-		Deployed: r.deployed, Work: r.staged.Record}
+		Held: r.plan.Held, Deployed: r.deployed, Work: r.staged.Record}
 	if err := r.Journal.Begin(r.journal); err != nil {
 		return r.abandon(err)
 	}
@@ -228,7 +235,7 @@ func (r *run) commit(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	r.deployed.At = time.Now().UTC()
 	r.journal.Deployed = r.deployed
-	if err := r.Journal.Advance(r.journal, journal.Committing); err != nil {
+	if err := r.readyToRecord(); err != nil {
 		return r.goBack(ctx, &Failure{Reason: oneLine(err)})
 	}
 	fault.Step("committing")
@@ -236,43 +243,58 @@ func (r *run) commit(ctx context.Context) error {
 		return r.goBack(ctx, err)
 	}
 	fault.Step("ref moved")
-	// The ref, and the objects that came with the push, before anything says
-	// that they are there.
-	if err := durable.SyncFilesystem(r.Repo.Dir); err != nil {
-		return r.unrecorded(err)
-	}
-	warning, err := r.staged.Commit()
-	if err != nil {
-		return r.unrecorded(err)
-	}
-	if warning != "" {
-		r.Observe(Notice{Kind: Warning, Text: warning})
-	}
-	if err := r.Journal.SetDeployed(&r.deployed); err != nil {
-		return r.unrecorded(err)
-	}
-	fault.Step("deployment recorded")
-	r.enter("finishing")
-	r.event.Result = journal.Succeeded
 	r.event.DurationMS = time.Since(r.started).Milliseconds()
-	if err := r.Journal.Append(r.event); err != nil {
-		return r.unrecorded(err)
-	}
-	fault.Step("history written")
-	if err := r.Journal.End(); err != nil {
-		return r.unrecorded(err)
-	}
-	fault.Step("journal ended")
-	if err := r.staged.Discard(); err != nil { // the next deployment tries again
-		r.Observe(Notice{Kind: Warning, Text: err.Error()})
+	if err := r.recordSuccess(); err != nil {
+		// The release is deployed and stays; recovery completes the records.
+		r.Observe(Notice{Kind: Warning, Text: "the release is deployed, but not all of its records could be written: " + oneLine(err)})
+		r.Observe(Notice{Kind: Hint, Text: "make room if the disk is full, then run \"bluegreen recover\" on the server"})
 	}
 	return nil
 }
 
-// unrecorded is for a failure after the refs have moved: the release is live
-// and stays; recovery completes the records.
-func (r *run) unrecorded(err error) error {
-	return &Unknown{Reason: "the release is deployed, but not all of its records could be written", Err: err}
+// readyToRecord does all of the recording that may need room on the disk, so
+// that little can fail once the ref has moved.
+func (r *run) readyToRecord() error {
+	if err := r.staged.PrepareIndex(); err != nil {
+		return err
+	}
+	if err := r.Journal.PrepareDeployed(&r.deployed); err != nil {
+		return err
+	}
+	// The objects that came with the push, before a ref needs them.
+	if err := durable.SyncFilesystem(r.Repo.Dir); err != nil {
+		return err
+	}
+	return r.Journal.Commit(r.journal)
+}
+
+func (r *run) recordSuccess() error {
+	// The ref, before anything says that it has moved.
+	if err := durable.SyncFilesystem(r.Repo.Dir); err != nil {
+		return err
+	}
+	warning, err := r.staged.SwitchIndex()
+	if err != nil {
+		return err
+	}
+	if warning != "" {
+		r.Observe(Notice{Kind: Warning, Text: warning})
+	}
+	if err := r.Journal.SwitchDeployed(); err != nil {
+		return err
+	}
+	fault.Step("deployment recorded")
+	r.enter("finishing")
+	r.event.Result = journal.Succeeded
+	if err := r.Journal.Append(r.event); err != nil {
+		return err
+	}
+	fault.Step("history written")
+	if err := r.Journal.End(); err != nil {
+		return err
+	}
+	fault.Step("journal ended")
+	return r.staged.Discard()
 }
 
 // enter notes how long the current phase took, and begins the next one.

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"bluegreen/internal/fault"
 	"bluegreen/internal/journal"
-	"bluegreen/internal/worktree"
 )
 
 // A Failure is a deployment that did not take place: the web root and the refs
@@ -29,6 +29,7 @@ func (f *Failure) Error() string { return f.Reason }
 type Unknown struct {
 	Reason string
 	Err    error
+	Hint   string // what to do next, may be empty
 }
 
 func (u *Unknown) Error() string { return fmt.Sprintf("%s: %v", u.Reason, u.Err) }
@@ -47,11 +48,11 @@ func (r *run) goBack(ctx context.Context, cause error) error {
 	}
 	r.enter("undoing")
 	ctx = context.WithoutCancel(ctx)
-	if err := r.Journal.Advance(r.journal, journal.Undoing); err != nil {
-		// A full disk for one. Going back needs no room.
-		r.Observe(Notice{Kind: Warning, Text: err.Error()})
+	if err := r.Journal.Undo(); err != nil {
+		r.Observe(Notice{Kind: Warning, Text: err.Error()}) // going back matters more
 	}
-	if err := worktree.Undo(r.staged.Record); err != nil {
+	fault.Step("undoing")
+	if err := r.Worktree.Undo(r.staged.Record); err != nil {
 		return &Unknown{Reason: cause.Error() + "; and the web root could not go back", Err: err}
 	}
 	var failure *Failure

@@ -22,7 +22,7 @@ var layers = map[string][]string{
 	"install/bluegreen":    {"internal/operator"},
 	"examples/demo":        {},
 	"internal/operator":    {"internal/config", "internal/console", "internal/deploy", "internal/environment", "internal/git", "internal/health", "internal/journal", "internal/lock", "internal/receive", "internal/version"},
-	"internal/receive":     {"internal/console", "internal/deploy", "internal/environment", "internal/git", "internal/journal", "internal/lock", "internal/policy", "internal/tree", "internal/version", "internal/worktree"},
+	"internal/receive":     {"internal/command", "internal/console", "internal/deploy", "internal/environment", "internal/git", "internal/journal", "internal/lock", "internal/policy", "internal/tree", "internal/version", "internal/worktree"},
 	"internal/environment": {"internal/config", "internal/deploy", "internal/git", "internal/health", "internal/journal", "internal/policy", "internal/worktree"},
 	"internal/deploy":      {"internal/command", "internal/durable", "internal/fault", "internal/git", "internal/health", "internal/journal", "internal/lock", "internal/worktree"},
 	"internal/journal":     {"internal/durable", "internal/git", "internal/worktree"},

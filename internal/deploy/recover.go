@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"math"
 	"time"
 
+	"bluegreen/internal/durable"
 	"bluegreen/internal/fault"
 	"bluegreen/internal/git"
 	"bluegreen/internal/journal"
@@ -15,23 +16,22 @@ import (
 
 // A Recovery is what was done about an interrupted deployment.
 type Recovery struct {
-	Commit    git.OID   `json:"commit"`
-	Ref       string    `json:"ref"`
-	Started   time.Time `json:"started"`
-	Completed bool      `json:"completed"` // or undone
+	Commit    git.OID
+	Started   time.Time
+	Completed bool // or undone
 }
 
 // Recovered returns what Begin found and settled, nil when there was nothing.
 func (s *Session) Recovered() *Recovery { return s.recovered }
 
-// recover settles what a crash interrupted: the web root is brought to the
-// commit that the ref says, and everything recorded accordingly. Each step can
-// be repeated, so a crash here is recovered in the same way.
+// recover settles what a crash interrupted: the web root is brought to exactly
+// one commit, and everything recorded accordingly. Each step can be repeated,
+// so a crash here is recovered in the same way.
 func (s *Session) recover(ctx context.Context) error {
 	e := s.env
 	t, err := e.Journal.Unfinished()
 	if err != nil {
-		return &Unknown{Reason: "an interrupted deployment cannot be recovered", Err: err}
+		return cannotRecover(err, "")
 	}
 	if t == nil {
 		if err := e.Worktree.CleanUp(); err != nil {
@@ -40,30 +40,56 @@ func (s *Session) recover(ctx context.Context) error {
 		return nil
 	}
 	s.lock.Phase("recovering")
-	if _, err := os.Stat(string(t.Work.Directory)); err != nil {
-		return &Unknown{Reason: "an interrupted deployment cannot be recovered", Err: err}
+	r := &recovery{Environment: e, t: t, worktree: *e.Worktree}
+	r.worktree.Dir = string(t.Work.Directory)
+	r.worktree.Verify, r.worktree.Symlinks = true, "any"
+	r.worktree.MaxFiles, r.worktree.MaxBytes = math.MaxInt32, math.MaxInt64
+	completed, err := r.run(ctx)
+	if errors.Is(err, worktree.ErrMoved) {
+		return cannotRecover(err, fmt.Sprintf("if %s is only not mounted, mount it and run \"bluegreen recover\"; "+
+			"if it was made anew, run \"bluegreen recover --rebuild\"", t.Work.Directory))
 	}
-	forward, err := e.forward(ctx, t)
 	if err != nil {
-		return &Unknown{Reason: "an interrupted deployment cannot be recovered", Err: err}
+		return cannotRecover(err, "")
+	}
+	s.recovered = &Recovery{Commit: t.Event.Commit, Started: t.Started, Completed: completed}
+	return nil
+}
+
+func cannotRecover(err error, hint string) error {
+	return &Unknown{Reason: "an interrupted deployment could not be recovered", Err: err, Hint: hint}
+}
+
+// recovery is one interrupted transaction being settled.
+type recovery struct {
+	*Environment
+	t        *journal.Transaction
+	worktree worktree.Worktree // with the directory that was deployed to
+}
+
+func (r *recovery) run(ctx context.Context) (completed bool, err error) {
+	forward, err := r.forward(ctx)
+	if err != nil {
+		return false, err
 	}
 	fault.Step("recovery decided")
 	if forward {
-		err = e.complete(ctx, t)
-	} else {
-		err = e.undo(ctx, t)
+		if err := r.bring(ctx, r.worktree.Activate, r.t.Held, r.t.Work.Tree); err != nil {
+			return false, err
+		}
+		unchecked := r.t.RefMoved && r.t.Phase == journal.Activating
+		if !unchecked || r.healthy(ctx) {
+			return true, r.complete()
+		}
 	}
-	if err != nil {
-		return &Unknown{Reason: "an interrupted deployment could not be recovered", Err: err}
-	}
-	s.recovered = &Recovery{Commit: t.Event.Commit, Ref: t.Event.Ref, Started: t.Started, Completed: forward}
-	return nil
+	return false, r.undo(ctx)
 }
 
 // forward decides: a deployment whose ref has moved is completed, unless it
 // was on its way back already; one without a ref is completed when it was
 // found healthy.
-func (e *Environment) forward(ctx context.Context, t *journal.Transaction) (bool, error) {
+func (r *recovery) forward(ctx context.Context) (bool, error) {
+	t := r.t
 	if t.Phase == journal.Undoing {
 		return false, nil
 	}
@@ -75,65 +101,126 @@ func (e *Environment) forward(ctx context.Context, t *journal.Transaction) (bool
 		name, want = t.Refs[0].Name, t.Refs[0].New
 	}
 	if t.Phase == journal.Committing {
-		e.Repo.RemoveStaleLocks(t.Refs)
+		r.Repo.RemoveStaleLocks(t.Refs)
 	}
-	at, err := e.Repo.Ref(ctx, name)
+	at, err := r.Repo.Ref(ctx, name)
 	return at == want && err == nil, err
 }
 
-func (e *Environment) complete(ctx context.Context, t *journal.Transaction) error {
-	if err := worktree.Activate(t.Work); err != nil {
+// bring carries the recorded operations out, or back, and then holds every
+// tracked file against the tree that the web root must hold now: what the
+// operations could not bring there, or somebody has changed since, is written
+// anew. other is the tree whose files may be there as well.
+func (r *recovery) bring(ctx context.Context, operations func(worktree.Record) error, other, tree git.OID) error {
+	err := operations(r.t.Work)
+	if errors.Is(err, worktree.ErrMoved) && !r.Rebuild {
 		return err
 	}
-	objects := e.Repo.Objects(ctx)
+	objects := r.Repo.Objects(ctx)
 	defer objects.Close()
-	if err := e.Worktree.CommitTree(objects, t.Work.Tree); err != nil {
+	switch {
+	case err != nil:
+		// Nothing is known of the files: those of the other tree must go.
+		r.Observe(Notice{Kind: Warning, Text: oneLine(err) + "; the files are compared with the commit instead"})
+		err = r.worktree.ClaimTree(objects, other)
+	case tree == r.t.Work.Tree:
+		err = r.worktree.ClaimTree(objects, tree)
+	}
+	if err != nil {
 		return err
 	}
-	if t.Deployed.At.IsZero() {
-		t.Deployed.At = time.Now().UTC()
+	fault.Step("recovery: operations settled")
+	plan, err := r.worktree.Plan(ctx, tree, worktree.Known{})
+	if err != nil {
+		return err
 	}
-	if err := e.Journal.SetDeployed(&t.Deployed); err != nil {
+	staged, err := r.worktree.Stage(ctx, plan, r.t.ID+"-recovery", nil)
+	if err != nil {
+		return err
+	}
+	fault.Step("recovery: staged")
+	if err := staged.Activate(); err != nil {
+		return err
+	}
+	if err := staged.PrepareIndex(); err != nil {
+		return err
+	}
+	if _, err := staged.SwitchIndex(); err != nil {
+		return err
+	}
+	fault.Step("recovery: files settled")
+	return staged.Discard()
+}
+
+// healthy asks, of a release that was interrupted before it was found healthy,
+// what would have been asked.
+func (r *recovery) healthy(ctx context.Context) bool {
+	env := r.Variables(r.t.Event.Ref, r.t.Deployed.Commit, r.t.Event.Previous)
+	err := r.RunCommands(ctx, "deployed", env)
+	if err == nil && len(r.Checks) > 0 {
+		err = verdict(r.Ask(ctx, r.t.Deployed.Commit, env))
+	}
+	if err != nil {
+		r.Observe(Notice{Kind: Warning, Text: oneLine(err)})
+	}
+	return err == nil
+}
+
+func (r *recovery) complete() error {
+	if r.t.Deployed.At.IsZero() {
+		r.t.Deployed.At = time.Now().UTC()
+	}
+	if err := r.Journal.PrepareDeployed(&r.t.Deployed); err != nil {
+		return err
+	}
+	if err := r.Journal.SwitchDeployed(); err != nil {
 		return err
 	}
 	fault.Step("recovery: deployment recorded")
-	return e.close(t, journal.Succeeded, "interrupted, then completed: the ref had moved")
+	return r.close(journal.Succeeded, "interrupted, then completed: the ref had moved")
 }
 
-func (e *Environment) undo(ctx context.Context, t *journal.Transaction) error {
-	if err := e.Journal.Advance(t, journal.Undoing); err != nil {
+func (r *recovery) undo(ctx context.Context) error {
+	if err := r.Journal.Undo(); err != nil {
 		return err
 	}
-	if err := worktree.Undo(t.Work); err != nil {
+	fault.Step("recovery: undoing")
+	if err := r.bring(ctx, r.worktree.Undo, r.t.Work.Tree, r.t.Held); err != nil {
 		return err
 	}
-	env := e.Variables(t.Event.Ref, t.Event.Commit, t.Event.Previous)
-	if err := e.RunCommands(ctx, "rolled-back", env); err != nil {
-		e.Observe(Notice{Kind: Warning, Text: err.Error()})
+	env := r.Variables(r.t.Event.Ref, r.t.Event.Commit, r.t.Event.Previous)
+	if err := r.RunCommands(ctx, "rolled-back", env); err != nil {
+		r.Observe(Notice{Kind: Warning, Text: err.Error()})
 	}
-	return e.close(t, journal.Failed, "interrupted, then undone")
+	return r.close(journal.Failed, "interrupted, then undone")
 }
 
 // close records what became of the interrupted deployment, and the recovery,
-// once each.
-func (e *Environment) close(t *journal.Transaction, result, reason string) error {
-	recovery := t.Event
-	recovery.ID, recovery.Event, recovery.Reason = t.ID+"-recovery", journal.Recover, reason
-	recovery.Time, recovery.Result = time.Now().UTC(), journal.Succeeded
-	recovery.DurationMS = 0
+// once each, after all of it is durable: also what the dead process did last.
+func (r *recovery) close(result, reason string) error {
+	for _, path := range []string{r.worktree.Dir, r.Repo.Dir} {
+		if err := durable.SyncFilesystem(path); err != nil {
+			return err
+		}
+	}
+	t := r.t
+	settled := t.Event
+	settled.ID, settled.Event, settled.Reason = t.ID+"-recovery", journal.Recover, reason
+	settled.Time, settled.Result = time.Now().UTC(), journal.Succeeded
+	settled.DurationMS = 0
 	interrupted := t.Event
 	interrupted.Result, interrupted.Reason = result, reason
-	for _, event := range []journal.Event{interrupted, recovery} {
-		done, err := e.Journal.Recorded(event.ID)
+	for _, event := range []journal.Event{interrupted, settled} {
+		done, err := r.Journal.Recorded(event.ID)
 		if err == nil && !done {
-			err = e.Journal.Append(event)
+			err = r.Journal.Append(event)
 		}
 		if err != nil {
 			return err
 		}
 		fault.Step("recovery: history written")
 	}
-	if err := e.Journal.End(); err != nil {
+	if err := r.Journal.End(); err != nil {
 		return err
 	}
 	fault.Step("recovery: journal ended")
@@ -141,10 +228,10 @@ func (e *Environment) close(t *journal.Transaction, result, reason string) error
 	if result == journal.Succeeded {
 		verb = "completed"
 	}
-	e.Observe(Notice{Kind: Warning, Text: fmt.Sprintf("the deployment of %s that was interrupted at %s has been %s",
+	r.Observe(Notice{Kind: Warning, Text: fmt.Sprintf("the deployment of %s that was interrupted at %s has been %s",
 		t.Event.Commit.Short(), t.Started.Local().Format("15:04:05"), verb)})
-	if err := worktree.Discard(t.Work); err != nil && !errors.Is(err, os.ErrNotExist) {
-		e.Observe(Notice{Kind: Warning, Text: err.Error()})
+	if err := r.worktree.Discard(t.Work); err != nil {
+		r.Observe(Notice{Kind: Warning, Text: err.Error()})
 	}
 	return nil
 }

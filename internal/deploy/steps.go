@@ -3,6 +3,7 @@ package deploy
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 
 	"bluegreen/internal/command"
@@ -72,18 +73,31 @@ func (e *Environment) Drift(ctx context.Context) ([]string, error) {
 	return e.Worktree.Drift(ctx, e.known(held))
 }
 
-// known is the tree that the records say the web root holds. They say nothing
-// (nil) on a server that was deployed to by other means, whose index counts;
-// and that nothing is known of the files (zero) when the web root is another
-// directory now.
-func (e *Environment) known(held *journal.Deployed) *git.OID {
+// known is what the records say of the web root. They say nothing on a server
+// that was deployed to by other means.
+func (e *Environment) known(held *journal.Deployed) worktree.Known {
 	switch {
 	case held == nil:
-		return nil
+		return worktree.Known{}
 	case !sameDirectory(held.Directory, e.Worktree.Dir):
-		return &git.OID{}
+		return worktree.Known{Deployed: true, Elsewhere: true, Tree: held.Elsewhere[e.Worktree.Dir]}
 	}
-	return &held.Tree
+	return worktree.Known{Deployed: true, Tree: held.Tree}
+}
+
+// elsewhere remembers what the directories hold that were deployed to before
+// the configuration named this one.
+func (e *Environment) elsewhere(held *journal.Deployed) map[string]git.OID {
+	if held == nil {
+		return nil
+	}
+	others := map[string]git.OID{}
+	maps.Copy(others, held.Elsewhere)
+	if !sameDirectory(held.Directory, e.Worktree.Dir) {
+		others[held.Directory] = held.Tree
+	}
+	delete(others, e.Worktree.Dir)
+	return others
 }
 
 func sameDirectory(a, b string) bool {
@@ -133,7 +147,7 @@ func (e *Environment) Held(ctx context.Context, branch git.OID) (*journal.Deploy
 	if err != nil {
 		return nil, err
 	}
-	if known := e.known(held); known != nil && known.IsZero() {
+	if e.known(held).Elsewhere {
 		return nil, nil
 	}
 	tree, err := e.Worktree.HeldTree()
@@ -154,7 +168,15 @@ func (r *run) check(ctx context.Context) error {
 	if len(r.Checks) == 0 {
 		return nil
 	}
-	results := r.Ask(ctx, r.deployed.Commit, r.variables())
+	err := verdict(r.Ask(ctx, r.deployed.Commit, r.variables()))
+	if err != nil && ctx.Err() != nil {
+		return &Failure{Reason: "stopped while the checks were running"}
+	}
+	return err
+}
+
+// verdict makes an error of what the checks found, nil when all are healthy.
+func verdict(results []health.Result) error {
 	var failure *Failure
 	for _, result := range results {
 		switch {
@@ -168,9 +190,6 @@ func (r *run) check(ctx context.Context) error {
 	if failure == nil {
 		return nil
 	}
-	if ctx.Err() != nil {
-		failure.Reason = "stopped while the checks were running"
-	}
 	return failure
 }
 
@@ -183,7 +202,7 @@ func (e *Environment) Ask(ctx context.Context, commit git.OID, env []string) []h
 		File: func(ctx context.Context, path string) ([]byte, error) { return e.Repo.File(ctx, commit, path) },
 	}
 	return health.Run(ctx, e.Checks, subject, func(name string, attempt int, last string) {
-		e.Observe(Notice{Kind: Progress, Text: fmt.Sprintf("asking %q again: %s", name, last), Done: attempt})
+		e.Observe(Notice{Kind: Progress, Text: fmt.Sprintf("asking %q: %s", name, last), Done: attempt})
 	})
 }
 

@@ -374,7 +374,7 @@ func TestSizesOfOthers(t *testing.T) {
 		if _, err := objects.Sizes(append(good, missing(r))); !errors.Is(err, ErrNoObject) {
 			t.Errorf("a missing object: %v", err)
 		}
-	})
+	}, "loose", "packed", "alternates", "SHA-256")
 }
 
 // TestBigBlob: a blob that memory would not hold goes through it in pieces.
@@ -469,7 +469,7 @@ func TestCommit(t *testing.T) {
 				t.Errorf("%q: %q", path, data)
 			}
 		}
-	})
+	}, "loose", "packed", "quarantine", "SHA-256", "replaced objects")
 }
 
 // TestTagsOfTags: a chain of tags is followed so far and no further.
@@ -602,7 +602,7 @@ func TestRefs(t *testing.T) {
 				t.Errorf("%q: %s", revision, oid)
 			}
 		}
-	})
+	}, "loose", "packed", "alternates", "quarantine", "SHA-256, packed", "replaced objects, packed", "odd configuration")
 }
 
 // TestFullRefNames: a full name is not looked for elsewhere.

@@ -83,6 +83,15 @@ func (o *Objects) Copy(oid OID, w io.Writer) error {
 	})
 }
 
+// cutShort makes the end of the input an error that cannot be taken for one
+// that was expected.
+func cutShort(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
 // open calls read with the object's type, size and content.
 func (o *Objects) open(oid OID, read func(kind string, size int64, r io.Reader) error) error {
 	if err := o.ctx.Err(); err != nil {
@@ -94,7 +103,10 @@ func (o *Objects) open(oid OID, read func(kind string, size int64, r io.Reader) 
 			return fmt.Errorf("reading object %s: %w", oid, err)
 		}
 		defer r.Close()
-		return read(obj.Type().String(), obj.Size(), r)
+		if err := read(obj.Type().String(), obj.Size(), r); err != nil {
+			return fmt.Errorf("object %s: %w", oid, cutShort(err))
+		}
+		return nil
 	}
 	if o.batch == nil {
 		b, err := o.repo.startBatch(o.ctx, "--batch")
@@ -257,7 +269,7 @@ func (b *batch) ask(oid OID, read func(string, int64, io.Reader) error) error {
 func (b *batch) answer(oid OID, read func(string, int64, io.Reader) error) error {
 	line, err := b.out.ReadString('\n')
 	if err != nil {
-		return b.failed(err)
+		return b.failed(fmt.Errorf("object %s: %w", oid, cutShort(err)))
 	}
 	fields := strings.Fields(line)
 	if len(fields) == 2 && fields[1] == "missing" {
@@ -274,14 +286,16 @@ func (b *batch) answer(oid OID, read func(string, int64, io.Reader) error) error
 		return read(fields[1], size, nil)
 	}
 	content := io.LimitReader(b.out, size)
-	if err := read(fields[1], size, content); err != nil {
+	if err := read(fields[1], size, content); errors.Is(err, io.EOF) {
+		return b.failed(fmt.Errorf("object %s: %w", oid, cutShort(err)))
+	} else if err != nil {
 		io.Copy(io.Discard, content)
 		b.out.Discard(1)
-		return err
+		return fmt.Errorf("object %s: %w", oid, err)
 	}
 	io.Copy(io.Discard, content)
 	if end, err := b.out.ReadByte(); err != nil || end != '\n' {
-		return b.failed(io.ErrUnexpectedEOF)
+		return b.failed(fmt.Errorf("object %s: %w", oid, io.ErrUnexpectedEOF))
 	}
 	return nil
 }

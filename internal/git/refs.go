@@ -24,14 +24,13 @@ func (r *Repository) Ref(ctx context.Context, name string) (OID, error) {
 			return oid, nil
 		}
 	}
-	out, err := r.Run(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", name)
-	if exitStatus(err) == 1 {
-		return OID{}, nil
-	}
+	// Not rev-parse, which takes "refs/heads/a" for a short name where there is
+	// a refs/heads/refs/heads/a.
+	refs, err := r.listRefs(ctx, name)
 	if err != nil {
 		return OID{}, fmt.Errorf("reading ref %q: %w", name, err)
 	}
-	return ParseOID(strings.TrimSpace(out))
+	return refs[name], nil
 }
 
 func (r *Repository) plainRef(name string) (OID, error) {
@@ -134,7 +133,11 @@ func (r *Repository) Resolve(ctx context.Context, revision string) (OID, error) 
 
 // Refs returns all refs and what they point at.
 func (r *Repository) Refs(ctx context.Context) (map[string]OID, error) {
-	out, err := r.Run(ctx, "for-each-ref", "--format=%(objectname) %(refname)")
+	return r.listRefs(ctx)
+}
+
+func (r *Repository) listRefs(ctx context.Context, patterns ...string) (map[string]OID, error) {
+	out, err := r.Run(ctx, append([]string{"for-each-ref", "--format=%(objectname) %(refname)"}, patterns...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -148,33 +151,57 @@ func (r *Repository) Refs(ctx context.Context) (map[string]OID, error) {
 	return refs, nil
 }
 
-// RefLocked tells whether another git process is writing the ref, or has died
-// doing so.
+// RefLocked tells whether another git process goes on writing the ref for a
+// second, or has died doing so.
 func (r *Repository) RefLocked(name string) bool {
-	return exists(filepath.Join(r.Dir, filepath.FromSlash(name)+".lock"))
+	path := filepath.Join(r.Dir, filepath.FromSlash(name)+".lock")
+	for deadline := time.Now().Add(time.Second); exists(path); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return true
+		}
+	}
+	return false
 }
 
-// staleAfter is far above what git takes to write a ref.
-const staleAfter = 2 * time.Second
+// HooksDir returns where git looks for hooks.
+func (r *Repository) HooksDir(ctx context.Context) (string, error) {
+	out, err := r.Run(ctx, "rev-parse", "--git-path", "hooks")
+	if err != nil {
+		return "", err
+	}
+	dir := strings.TrimSuffix(out, "\n")
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join(r.Dir, dir)
+	}
+	return dir, nil
+}
+
+// How old a lock is before its writer must be dead: far above what git takes
+// to write one ref, or to pack all of them.
+const (
+	staleRef    = 2 * time.Second
+	stalePacked = 30 * time.Second
+)
 
 // RemoveStaleLocks removes the lock files that an UpdateRefs left behind when
 // it was killed; git never does, and refuses to move the refs from then on.
 // The caller knows that one was under way, and that it holds the lock that
 // keeps out another one of ours.
 func (r *Repository) RemoveStaleLocks(updates []RefUpdate) {
+	names := []string{"HEAD"} // which is locked with the branch that it names
 	for _, u := range updates {
-		path := filepath.Join(r.Dir, filepath.FromSlash(u.Name)+".lock")
-		for {
-			st, err := os.Lstat(path)
-			if err != nil {
-				break
-			}
-			if left := staleAfter - time.Since(st.ModTime()); left > 0 && left <= staleAfter {
-				time.Sleep(min(left, 50*time.Millisecond)) // its writer may be alive yet
-				continue
-			}
-			os.Remove(path)
-			break
+		names = append(names, u.Name)
+	}
+	for _, name := range names {
+		path := filepath.Join(r.Dir, filepath.FromSlash(name)+".lock")
+		for deadline := time.Now().Add(2 * staleRef); exists(path) && !removeOlder(path, staleRef) && time.Now().Before(deadline); {
+			time.Sleep(50 * time.Millisecond) // its writer may be alive yet
 		}
 	}
+	removeOlder(filepath.Join(r.Dir, "packed-refs.lock"), stalePacked)
+}
+
+func removeOlder(path string, age time.Duration) bool {
+	st, err := os.Lstat(path)
+	return err == nil && time.Since(st.ModTime()) > age && os.Remove(path) == nil
 }

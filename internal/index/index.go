@@ -179,6 +179,10 @@ func (p *parser) entry() (Entry, error) {
 	} else {
 		e.Path, err = p.paddedPath(size)
 	}
+	if err == nil && e.Path == "" {
+		// A split index names what replaces an entry by its number.
+		return Entry{}, fmt.Errorf("an entry without a path: %w", ErrUnsupported)
+	}
 	if err == nil && !safePath(e.Path) {
 		err = fmt.Errorf("%q is not a path", e.Path)
 	}

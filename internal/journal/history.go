@@ -62,6 +62,9 @@ func (j *Journal) Append(e Event) error {
 		e.Phases = map[string]int64{}
 	}
 	line, err := json.Marshal(e)
+	if err == nil {
+		err = j.Make()
+	}
 	if err != nil {
 		return fmt.Errorf("appending to the history: %w", err)
 	}

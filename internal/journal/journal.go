@@ -26,21 +26,22 @@ type Journal struct {
 	Dir string
 }
 
-// Open opens the state directory of the repository at repo and makes it if it
-// is not there, for its account alone.
+// Open opens the state directory of the repository at repo. It need not be
+// there: who only reads, perhaps from another account, must not make it.
 func Open(repo string) (*Journal, error) {
 	dir := filepath.Join(repo, DirName)
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, os.ErrExist) {
-		err = nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("opening the state directory: %w", err)
-	}
-	if st, err := os.Lstat(dir); err != nil || !st.IsDir() {
+	if st, err := os.Lstat(dir); err == nil && !st.IsDir() {
 		return nil, fmt.Errorf("opening the state directory: %q is not a directory", dir)
 	}
 	return &Journal{Dir: dir}, nil
+}
+
+// Make makes the state directory if it is not there, for its account alone.
+func (j *Journal) Make() error {
+	if err := os.Mkdir(j.Dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("making the state directory: %w", err)
+	}
+	return nil
 }
 
 // A Phase says how far a transaction has got, as far as it matters to
@@ -66,11 +67,17 @@ type Transaction struct {
 	Refs []git.RefUpdate `json:"refs,omitempty"`
 	// RefMoved tells that git moved the ref before the deployment began.
 	RefMoved bool            `json:"ref_moved,omitempty"`
+	Held     git.OID         `json:"held"`     // the tree that the web root held before
 	Deployed Deployed        `json:"deployed"` // what holds when it succeeds
 	Work     worktree.Record `json:"work"`
 }
 
-const transactionFile = "transaction.json"
+// A transaction that is being undone has another name: the change of names
+// needs no room, on a disk that may be full.
+const (
+	transactionFile = "transaction.json"
+	undoingFile     = "undoing.json"
+)
 
 // ErrDamaged is returned for a journal that cannot be understood. It is never
 // overwritten: a person must look.
@@ -80,7 +87,14 @@ var ErrDamaged = errors.New("journal is damaged")
 // is none. While a deployment runs, it returns that one.
 func (j *Journal) Unfinished() (*Transaction, error) {
 	var t Transaction
-	found, err := j.read(transactionFile, &t)
+	found, err := j.read(undoingFile, &t)
+	if found && err == nil {
+		t.Phase = Undoing
+		return &t, nil
+	}
+	if err == nil {
+		found, err = j.read(transactionFile, &t)
+	}
 	if !found || err != nil {
 		return nil, err
 	}
@@ -90,14 +104,33 @@ func (j *Journal) Unfinished() (*Transaction, error) {
 // Begin records t, durably, before its first effect.
 func (j *Journal) Begin(t *Transaction) error { return j.write(transactionFile, t) }
 
-// Advance records that t has got to phase, durably.
-func (j *Journal) Advance(t *Transaction, phase Phase) error {
-	t.Phase = phase
+// Commit records that the release is healthy, durably.
+func (j *Journal) Commit(t *Transaction) error {
+	t.Phase = Committing
 	return j.write(transactionFile, t)
 }
 
-// End forgets the transaction: all its effects are complete, or undone.
-func (j *Journal) End() error { return durable.Remove(filepath.Join(j.Dir, transactionFile)) }
+// Undo records that the transaction is to be undone, durably. It can be
+// repeated.
+func (j *Journal) Undo() error {
+	err := os.Rename(filepath.Join(j.Dir, transactionFile), filepath.Join(j.Dir, undoingFile))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("writing the journal: %w", err)
+	}
+	return durable.SyncDir(j.Dir)
+}
+
+// End forgets the transaction: all its effects are complete, or undone. What
+// was prepared for it and not used goes, too.
+func (j *Journal) End() error {
+	if err := os.Remove(filepath.Join(j.Dir, nextDeployedFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("ending the journal: %w", err)
+	}
+	if err := durable.Remove(filepath.Join(j.Dir, transactionFile)); err != nil {
+		return err
+	}
+	return durable.Remove(filepath.Join(j.Dir, undoingFile))
+}
 
 // Deployed is what a web root holds, beside the index, which knows files but
 // not commits.
@@ -107,13 +140,19 @@ type Deployed struct {
 	Previous  git.OID   `json:"previous"`
 	Directory string    `json:"directory"`
 	At        time.Time `json:"at"`
+	// Elsewhere maps other directories that were deployed to, before the
+	// configuration named this one, to the tree that was left there.
+	Elsewhere map[string]git.OID `json:"elsewhere,omitempty"`
 	// Ref and From are the ref update that proc-receive carried out with this
 	// deployment, empty otherwise.
 	Ref  string  `json:"ref,omitempty"`
 	From git.OID `json:"from"`
 }
 
-const deployedFile = "deployed.json"
+const (
+	deployedFile     = "deployed.json"
+	nextDeployedFile = "next-deployed.json"
+)
 
 // Deployed returns the last deployment that succeeded, nil when there was
 // none.
@@ -126,8 +165,17 @@ func (j *Journal) Deployed() (*Deployed, error) {
 	return &d, nil
 }
 
-// SetDeployed records what the web root holds, durably.
-func (j *Journal) SetDeployed(d *Deployed) error { return j.write(deployedFile, d) }
+// PrepareDeployed writes down what the web root is about to hold, durably.
+// What is left to SwitchDeployed needs no room on the disk.
+func (j *Journal) PrepareDeployed(d *Deployed) error { return j.write(nextDeployedFile, d) }
+
+// SwitchDeployed makes what was prepared the record that holds, durably.
+func (j *Journal) SwitchDeployed() error {
+	if err := os.Rename(filepath.Join(j.Dir, nextDeployedFile), filepath.Join(j.Dir, deployedFile)); err != nil {
+		return fmt.Errorf("writing the journal: %w", err)
+	}
+	return durable.SyncDir(j.Dir)
+}
 
 func (j *Journal) read(name string, v any) (found bool, err error) {
 	path := filepath.Join(j.Dir, name)

@@ -29,6 +29,7 @@ type Holder struct {
 // two repositories may share.
 type Lock struct {
 	file, dir *os.File
+	held      bool // the lock file, that is
 	holder    Holder
 }
 
@@ -77,6 +78,7 @@ func Acquire(ctx context.Context, stateDir, dir, who string, wait time.Duration,
 	start := time.Now()
 	deadline := start.Add(wait)
 	err = l.poll(ctx, file, deadline, func() *Busy { return busyFile(file) }, waiting)
+	l.held = err == nil
 	if err == nil && l.dir != nil {
 		l.Phase("waiting for another repository that deploys into the same directory")
 		err = l.poll(ctx, l.dir, deadline, func() *Busy { return busyDirectory(l.dir) }, waiting)
@@ -133,6 +135,9 @@ func (l *Lock) Phase(phase string) {
 
 // Release frees the lock.
 func (l *Lock) Release() {
+	if l.held {
+		l.file.Truncate(0) // nobody is to be told our name any more
+	}
 	if l.dir != nil {
 		l.dir.Close()
 	}

@@ -191,10 +191,12 @@ func (a *app) deployCommand() *cobra.Command {
 func (a *app) getenv(name string) string { return receive.Getenv(a.Environ, name) }
 
 func (a *app) recoverCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "recover",
-		Short:   "finish or undo what a crash interrupted",
-		Long:    "recover brings the web root to exactly one commit after a crash: to the new one\nif its ref has moved, else to the one before. Every hook does so first, too.",
+	rebuild := false
+	c := &cobra.Command{
+		Use:   "recover",
+		Short: "finish or undo what a crash interrupted",
+		Long: "recover brings the web root to exactly one commit after a crash: to the new one\nif its ref has moved, else to the one before. Every hook does so first, too.\n\n" +
+			"With --rebuild it does so also when the web root is another directory than the\none that the deployment was interrupted in: files are compared by content.",
 		Example: "  bluegreen recover --repo /home/deploy/sample_app",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -202,6 +204,7 @@ func (a *app) recoverCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			e.Rebuild = rebuild
 			session, err := e.Begin(c.Context(), receive.Pusher(a.getenv), e.Config.Deploy.LockWait)
 			if err != nil {
 				return a.fail(err)
@@ -218,4 +221,6 @@ func (a *app) recoverCommand() *cobra.Command {
 			return nil
 		},
 	}
+	c.Flags().BoolVar(&rebuild, "rebuild", false, "write a web root anew that was replaced since the crash")
+	return c
 }

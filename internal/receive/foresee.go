@@ -18,7 +18,7 @@ func foresee(ctx context.Context, repo *git.Repository, updates []policy.Update)
 	if err != nil {
 		return nil, err
 	}
-	f := &foresight{repo: repo, cfg: cfg, objects: repo.Objects(ctx)}
+	f := &foresight{repo: repo, cfg: cfg, objects: repo.Objects(ctx), several: len(updates) > 1}
 	defer f.objects.Close()
 	if f.refs, err = refsFor(ctx, repo, updates); err != nil {
 		return nil, err
@@ -55,12 +55,13 @@ type foresight struct {
 	objects *git.Objects
 	refs    map[string]git.OID
 	head    string // the current branch, "" where HEAD is detached
+	several bool   // refs are in the push: what happens to one matters to another
 }
 
 // refuses returns why git would refuse u, "" if it would not.
 func (f *foresight) refuses(ctx context.Context, u policy.Update) (string, error) {
 	at := f.refs[u.Ref]
-	if f.repo.RefLocked(u.Ref) {
+	if f.several && f.repo.RefLocked(u.Ref) {
 		return fmt.Sprintf("%q is locked by another git process; if none is running, remove \"%s.lock\" on the server", u.Ref, u.Ref), nil
 	}
 	isBranch := strings.HasPrefix(u.Ref, "refs/heads/")

@@ -234,7 +234,7 @@ func FuzzProcessor(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		var out strings.Builder
-		r := &processor{push: push{process: &Process{Stdin: strings.NewReader(string(wire)), Stdout: &out}}, answers: map[string]string{}}
+		r := &processor{push: push{process: &Process{Stdin: strings.NewReader(string(wire)), Stdout: &out}}, answers: map[string]answer{}}
 		err := r.read()
 		if err != nil && len(err.Error()) > 1000 {
 			t.Errorf("an error of %d bytes", len(err.Error()))

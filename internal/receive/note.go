@@ -81,11 +81,11 @@ func (g *gate) leaveNote(ctx context.Context) error {
 		if n.Refused, err = foresee(ctx, g.env.Repo, g.updates); err != nil {
 			return err
 		}
-		cfg, err := g.env.Repo.Config(ctx)
+		hook, err := findHook(ctx, g.env.Repo, "update")
 		if err != nil {
 			return err
 		}
-		if runnable(g.env.Repo, cfg, "update") {
+		if hook != "" {
 			n.Refused = append(n.Refused, "nobody can tell whether the update hook refuses one of the refs: push them one by one")
 		}
 	}
@@ -100,6 +100,9 @@ func (p *push) writeNote(n *note) error {
 	n.Parent = receiver(p.process.Parent)
 	n.Started = processStart(n.Parent)
 	data, err := json.Marshal(n)
+	if err == nil {
+		err = p.env.Journal.Make()
+	}
 	if err == nil {
 		err = os.WriteFile(p.notePath(), data, 0o600)
 	}
@@ -137,7 +140,7 @@ func (r *processor) leaveOutcome(ctx context.Context) {
 	}
 	stored := false
 	for _, answer := range r.answers {
-		stored = stored || answer == "" || answer == fallThrough
+		stored = stored || answer.verdict != rejected
 	}
 	n := r.note
 	switch {
@@ -147,8 +150,8 @@ func (r *processor) leaveOutcome(ctx context.Context) {
 		stored = true // git handles the others
 	case n == nil:
 		// Either there is but one ref, or no pre-receive to count them.
-		cfg, err := r.env.Repo.Config(ctx)
-		stored = stored || err != nil || !runnable(r.env.Repo, cfg, "pre-receive")
+		gate, err := findHook(ctx, r.env.Repo, "pre-receive")
+		stored = stored || err != nil || gate == ""
 	}
 	if !stored {
 		os.Remove(r.notePath())

@@ -3,8 +3,6 @@ package receive
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"bluegreen/internal/console"
@@ -30,12 +28,13 @@ func (g *gate) plan(ctx context.Context, decisions []policy.Decision) error {
 
 // procReceiveTakes tells whether git hands all of the updates to proc-receive.
 func procReceiveTakes(ctx context.Context, repo *git.Repository, updates []policy.Update) (bool, error) {
+	hook, err := findHook(ctx, repo, "proc-receive")
+	if err != nil || hook == "" {
+		return false, err
+	}
 	cfg, err := repo.Config(ctx)
 	if err != nil {
 		return false, err
-	}
-	if !runnable(repo, cfg, "proc-receive") {
-		return false, nil
 	}
 	for _, u := range updates {
 		if !matchesProcReceive(cfg["receive.procreceiverefs"], u) {
@@ -43,19 +42,6 @@ func procReceiveTakes(ctx context.Context, repo *git.Repository, updates []polic
 		}
 	}
 	return true, nil
-}
-
-// runnable tells whether git would run the hook called name.
-func runnable(repo *git.Repository, cfg git.Config, name string) bool {
-	hooks := cfg.Last("core.hookspath")
-	if hooks == "" {
-		hooks = "hooks"
-	}
-	if !filepath.IsAbs(hooks) {
-		hooks = filepath.Join(repo.Dir, hooks)
-	}
-	st, err := os.Stat(filepath.Join(hooks, name))
-	return err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0
 }
 
 // matchesProcReceive follows git: values are prefixes of whole components,

@@ -48,20 +48,30 @@ func (r *after) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var stored []string
 	for _, d := range decisions {
 		if err := r.handle(ctx, d); err != nil {
 			r.report.add(failed(err))
 		}
+	}
+	if text := r.storedOnly(decisions); text != "" {
+		r.report.add(outcome{level: warning, text: text})
+	}
+	return nil
+}
+
+// storedOnly tells which branches of the push are only stored, "" for none.
+func (p *push) storedOnly(decisions []policy.Decision) string {
+	var stored []string
+	for _, d := range decisions {
 		if branch, isBranch := strings.CutPrefix(d.Ref, "refs/heads/"); isBranch && d.Action == policy.Store && !d.New.IsZero() {
 			stored = append(stored, fmt.Sprintf("%q", branch))
 		}
 	}
-	if len(stored) > 0 {
-		r.report.add(outcome{level: warning, text: fmt.Sprintf("%s stored, nothing is deployed: the branch that is deployed here is %q",
-			enumerate(stored), r.env.Config.Deploy.Branch)})
+	if len(stored) == 0 {
+		return ""
 	}
-	return nil
+	return fmt.Sprintf("%s stored, nothing is deployed: the branch that is deployed here is %q",
+		enumerate(stored), p.env.Config.Deploy.Branch)
 }
 
 // enumerate joins a few names and counts the rest, with a verb.
@@ -158,7 +168,13 @@ func (p *push) warnSubmodules(done *deploy.Outcome) {
 	}
 }
 
-func (p *push) pusher() string { return Pusher(p.process.getenv) }
+// pusher is who signed the push, as pre-receive saw, or who sent it.
+func (p *push) pusher() string {
+	if p.note != nil && p.note.Pusher != "" {
+		return p.note.Pusher
+	}
+	return Pusher(p.process.getenv)
+}
 
 // refusal makes an error of a decision.
 func refusal(d policy.Decision) error {

@@ -37,6 +37,7 @@ type push struct {
 	options policy.Options
 	updates []policy.Update
 	report  report
+	note    *note // of the other hooks, nil where there is none
 }
 
 // open reads the configuration and the options.
@@ -79,7 +80,7 @@ func (p *push) wait() time.Duration {
 func (p *push) refuse(d policy.Decision, reason string) {
 	event := journal.Event{ID: "refused-" + fmt.Sprint(time.Now().UnixNano()), Time: time.Now().UTC(), Event: journal.Deploy,
 		Environment: p.env.Name, Ref: d.Ref, Commit: d.New, Result: journal.Refused, Reason: reason,
-		Pusher: Pusher(p.process.getenv), Options: p.options.Raw}
+		Pusher: p.pusher(), Options: p.options.Raw}
 	if held, err := p.env.Journal.Deployed(); err == nil && held != nil {
 		event.Previous = held.Commit
 	}
@@ -104,6 +105,7 @@ func (g *gate) run(ctx context.Context) error {
 		return err
 	}
 	if err := g.open(options); err != nil {
+		g.refuseBranch(err)
 		return err
 	}
 	g.recover(ctx)
@@ -113,8 +115,8 @@ func (g *gate) run(ctx context.Context) error {
 	}
 	for _, d := range decisions {
 		if err := g.admit(ctx, d); err != nil {
-			if d.Ref == g.env.Rules().BranchRef() && !g.options.Plan {
-				g.refuse(d, err.Error())
+			if !g.options.Plan {
+				g.refuseBranch(err)
 			}
 			return err
 		}
@@ -122,7 +124,34 @@ func (g *gate) run(ctx context.Context) error {
 	if g.options.Plan {
 		return g.plan(ctx, decisions)
 	}
+	g.warnStored(ctx, decisions)
 	return g.leaveNote(ctx)
+}
+
+// warnStored says what only post-receive can say after the fact, where there
+// is none.
+func (g *gate) warnStored(ctx context.Context, decisions []policy.Decision) {
+	text := g.storedOnly(decisions)
+	if text == "" {
+		return
+	}
+	if hook, err := findHook(ctx, g.env.Repo, "post-receive"); err == nil && hook == "" {
+		g.report.add(outcome{level: warning, text: text})
+	}
+}
+
+// refuseBranch records that a push of the deployed branch, under whatever name,
+// was refused.
+func (g *gate) refuseBranch(err error) {
+	if g.env == nil {
+		return
+	}
+	for _, u := range g.updates {
+		target, _ := g.env.Repo.SymbolicTarget(context.Background(), u.Ref)
+		if branch := g.env.Rules().BranchRef(); u.Ref == branch || target == branch {
+			g.refuse(policy.Decision{Update: u}, reason(err))
+		}
+	}
 }
 
 // recover settles what a crash interrupted, unless a deployment is running.
@@ -158,6 +187,9 @@ func (g *gate) admit(ctx context.Context, d policy.Decision) error {
 func (g *gate) checkTree(ctx context.Context, d policy.Decision) error {
 	objects := g.env.Repo.Objects(ctx)
 	defer objects.Close()
+	if g.process.getenv("GIT_SHALLOW_FILE") != "" {
+		return fmt.Errorf("refusing %q: it comes from a shallow clone whose history ends where this repository's does not; run \"git fetch --unshallow\" first", d.Ref)
+	}
 	_, root, err := objects.Commit(d.New)
 	if err != nil {
 		return fmt.Errorf("refusing %q: %w", d.Ref, err)
@@ -172,6 +204,9 @@ func (g *gate) checkTree(ctx context.Context, d policy.Decision) error {
 	changes, err := tree.Diff(objects, old, root, w.MaxFiles)
 	if err == nil {
 		err = worktree.CheckSymlinks(objects, root, changes, w.Symlinks)
+	}
+	if err == nil {
+		err = worktree.CheckSizes(objects, changes, w.MaxBytes)
 	}
 	if err != nil {
 		return fmt.Errorf("refusing the tree of %s: %w", d.New.Short(), err)

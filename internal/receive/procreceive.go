@@ -2,10 +2,12 @@ package receive
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"bluegreen/internal/console"
@@ -17,7 +19,7 @@ import (
 // ProcReceive deploys before the ref moves, and moves the ref itself when the
 // release is healthy. It speaks the protocol of git's proc-receive hook.
 func ProcReceive(ctx context.Context, p *Process, c *console.Console) int {
-	r := &processor{push: push{process: p, console: c}, answers: map[string]string{}}
+	r := &processor{push: push{process: p, console: c}, answers: map[string]answer{}}
 	if err := r.read(); err != nil {
 		c.Error("%v", err)
 		return 1
@@ -35,11 +37,22 @@ type processor struct {
 	push
 	atomic  bool
 	raw     []string          // push options
-	answers map[string]string // ref → "" for ok, fallThrough, or the reason for ng
-	note    *note
+	answers map[string]answer // by ref
 }
 
-const fallThrough = "\x00fall-through"
+// An answer is what git is told of one ref. Without one a ref is rejected.
+type answer struct {
+	verdict verdict
+	reason  string // of a rejection
+}
+
+type verdict int
+
+const (
+	rejected verdict = iota
+	moved            // by us
+	leftToGit
+)
 
 // read takes in the version, the commands and the push options.
 func (r *processor) read() error {
@@ -129,7 +142,7 @@ func (r *processor) run(ctx context.Context) error {
 			return err
 		}
 		for _, d := range decisions {
-			r.answers[d.Ref] = planOnly
+			r.answers[d.Ref] = answer{reason: planOnly}
 		}
 		return nil
 	}
@@ -138,14 +151,25 @@ func (r *processor) run(ctx context.Context) error {
 			return err
 		}
 	}
+	together := r.atomic && slices.ContainsFunc(decisions, func(d policy.Decision) bool { return d.Action == policy.Deploy })
 	for _, d := range decisions {
 		switch d.Action {
 		case policy.Store:
-			r.answers[d.Ref] = fallThrough
+			if !together {
+				r.answers[d.Ref] = answer{verdict: leftToGit}
+			}
 		case policy.Refuse:
-			r.answer(d, refusal(d))
+			err := refusal(d)
+			r.answer(d.Ref, err)
+			r.report.add(failed(err))
 		case policy.Deploy:
-			r.answer(d, r.deploy(ctx, d))
+			err := r.deploy(ctx, d)
+			for _, u := range r.refsWith(d) {
+				r.answer(u.Name, err)
+			}
+			if err != nil {
+				r.report.add(failed(err))
+			}
 		}
 	}
 	return nil
@@ -163,8 +187,14 @@ func (r *processor) foreseeAtomic(ctx context.Context, decisions []policy.Decisi
 	if err != nil {
 		return err
 	}
-	if r.note != nil {
+	gate, err := findHook(ctx, r.env.Repo, "pre-receive")
+	switch {
+	case err != nil:
+		return err
+	case r.note != nil:
 		refused = append(refused, r.note.Refused...)
+	case gate == "":
+		refused = append(refused, "without the pre-receive hook nobody can tell what else is in it: push without --atomic")
 	}
 	if len(refused) > 0 {
 		return &deploy.Failure{Refused: true, Reason: "atomic push: " + refused[0]}
@@ -172,36 +202,26 @@ func (r *processor) foreseeAtomic(ctx context.Context, decisions []policy.Decisi
 	return nil
 }
 
-// answer notes what git is told of d. A refusal by policy is recorded here; an
-// attempt was recorded by the deployment.
-func (r *processor) answer(d policy.Decision, err error) {
+// answer notes what git is told of a ref that is ours.
+func (r *processor) answer(ref string, err error) {
 	if err == nil {
-		r.answers[d.Ref] = ""
+		r.answers[ref] = answer{verdict: moved}
 		return
 	}
-	r.answers[d.Ref] = reason(err)
-	r.report.add(failed(err))
+	r.answers[ref] = answer{reason: reason(err)}
 }
 
 // refuseAll is for what forbids the whole push.
 func (r *processor) refuseAll(err error) {
 	for _, u := range r.updates {
 		if _, answered := r.answers[u.Ref]; !answered {
-			r.answers[u.Ref] = reason(err)
+			r.answer(u.Ref, err)
 		}
 		if r.env != nil && !r.options.Plan && u.Ref == r.env.Rules().BranchRef() {
 			r.refuse(policy.Decision{Update: u}, reason(err))
 		}
 	}
 	r.report.add(failed(err))
-}
-
-// pusher is who signed the push, as pre-receive saw, or who sent it.
-func (r *processor) pusher() string {
-	if r.note != nil && r.note.Pusher != "" {
-		return r.note.Pusher
-	}
-	return r.push.pusher()
 }
 
 // deploy deploys the branch and moves its ref.
@@ -218,13 +238,25 @@ func (r *processor) deploy(ctx context.Context, d policy.Decision) error {
 	}
 	defer session.End()
 	done, err := session.Deploy(ctx, deploy.Request{Ref: d.Ref, Commit: d.New, Old: d.Old, Pusher: pusher,
-		Options: r.options.Raw, Refs: []git.RefUpdate{{Name: d.Ref, Old: d.Old, New: d.New}}})
+		Options: r.options.Raw, Refs: r.refsWith(d)})
 	if err != nil {
 		return err
 	}
 	r.report.add(deployed(r.env.Environment, done))
 	r.warnSubmodules(done)
 	return nil
+}
+
+// refsWith returns the refs that move with the release: those of an atomic push
+// that are handed to proc-receive move together.
+func (r *processor) refsWith(d policy.Decision) []git.RefUpdate {
+	refs := []git.RefUpdate{{Name: d.Ref, Old: d.Old, New: d.New}}
+	for _, u := range r.updates {
+		if r.atomic && u.Ref != d.Ref {
+			refs = append(refs, git.RefUpdate{Name: u.Ref, Old: u.Old, New: u.New})
+		}
+	}
+	return refs
 }
 
 // mayMove applies the rules that git applies to the refs that it moves itself.
@@ -239,7 +271,7 @@ func (r *processor) mayMove(ctx context.Context, d policy.Decision) error {
 	if len(refused) > 0 {
 		return &deploy.Failure{Reason: refused[0], Refused: true}
 	}
-	return nil
+	return r.askUpdateHook(ctx, d)
 }
 
 // finish tells git the outcome. When git is gone nobody reads it: the work has
@@ -247,14 +279,14 @@ func (r *processor) mayMove(ctx context.Context, d policy.Decision) error {
 func (r *processor) finish(ctx context.Context) {
 	out := bufio.NewWriter(r.process.Stdout)
 	for _, u := range r.updates {
-		switch answer := r.answers[u.Ref]; answer {
-		case "":
+		switch a := r.answers[u.Ref]; a.verdict {
+		case moved:
 			writePacket(out, "ok "+u.Ref)
-		case fallThrough:
+		case leftToGit:
 			writePacket(out, "ok "+u.Ref)
 			writePacket(out, "option fall-through")
 		default:
-			writePacket(out, "ng "+u.Ref+" "+answer)
+			writePacket(out, "ng "+u.Ref+" "+cmp.Or(a.reason, "not deployed"))
 		}
 	}
 	writeFlush(out)

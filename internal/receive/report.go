@@ -105,7 +105,10 @@ func Explain(err error) (text string, lines []string, hint string, known bool) {
 	var busy *lock.Busy
 	switch {
 	case errors.As(err, &unknown):
-		return unknown.Error(), nil, "look at the server: \"bluegreen recover\" goes on from here", false
+		if hint = unknown.Hint; hint == "" {
+			hint = "look at the server: \"bluegreen recover\" goes on from here"
+		}
+		return unknown.Error(), nil, hint, false
 	case errors.As(err, &fail):
 		return fail.Reason, fail.Lines, fail.Hint, true
 	case errors.As(err, &busy):

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"bluegreen/internal/git"
 	"bluegreen/internal/gittest"
@@ -624,37 +623,6 @@ func TestSymlinks(t *testing.T) {
 		if err := CheckLinks(m, root, []Link{{"l", oid}}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q in it", err, want)
 		}
-	}
-}
-
-// TestManySymlinks: the work grows with the symlinks, not with their square.
-func TestManySymlinks(t *testing.T) {
-	m := newMemory()
-	cost := func(n int) time.Duration {
-		tree := gittest.Tree{}
-		for i := range n {
-			tree[fmt.Sprintf("%06d", i)] = gittest.Node{Mode: gittest.Symlink, Data: fmt.Sprintf("x%06d", i)}
-		}
-		root := m.build(t, tree)
-		links, err := Links(m, root)
-		if err != nil {
-			t.Fatal(err)
-		}
-		best := time.Hour
-		for range 3 { // the machine may be busy
-			start := time.Now()
-			if err := CheckLinks(m, root, links); err != nil {
-				t.Fatal(err)
-			}
-			if best = min(best, time.Since(start)); best > time.Second {
-				break
-			}
-		}
-		return best
-	}
-	few, many := cost(1000), cost(10_000)
-	if many > 30*few {
-		t.Errorf("1,000 symlinks take %s, 10,000 take %s", few, many)
 	}
 }
 

@@ -1,6 +1,7 @@
 package worktree
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -25,35 +26,67 @@ import (
 type activation struct {
 	record  Record
 	web     *root
-	stage   *root
+	stages  []*root
 	touched map[string]bool // directories whose entries changed
 }
 
-func openActivation(r Record) (*activation, error) {
-	web, err := openRoot(string(r.Directory))
+// ErrMoved is returned when the web root or a stage is not the directory that
+// was recorded: it is not mounted, or was copied or restored. Nothing has been
+// touched.
+var ErrMoved = errors.New("not the directory that the deployment was recorded for")
+
+func (w *Worktree) openActivation(r Record) (*activation, error) {
+	a := &activation{record: r, touched: map[string]bool{}}
+	var err error
+	if a.web, err = openRecorded(string(r.Directory), r.Inode); err != nil {
+		return nil, err
+	}
+	for _, stage := range r.Stages {
+		opened, err := openRecorded(w.stagePath(stage), stage.Inode)
+		if err != nil {
+			a.close()
+			return nil, err
+		}
+		a.stages = append(a.stages, opened)
+	}
+	for _, op := range r.Operations {
+		if op.Stage < 0 || op.Stage >= len(a.stages) {
+			a.close()
+			return nil, fmt.Errorf("operation on %q names no stage", op.Path)
+		}
+	}
+	return a, nil
+}
+
+func openRecorded(path string, inode uint64) (*root, error) {
+	r, err := openRoot(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", err, ErrMoved)
+	}
 	if err != nil {
 		return nil, err
 	}
-	stage, err := openRoot(string(r.Stage))
-	if err != nil {
-		web.close()
-		return nil, err
+	if now, err := r.inode(); err != nil || now != inode {
+		r.close()
+		return nil, fmt.Errorf("%q is %w", path, cmp.Or(err, ErrMoved))
 	}
-	return &activation{record: r, web: web, stage: stage, touched: map[string]bool{}}, nil
+	return r, nil
 }
 
 func (a *activation) close() {
 	a.web.close()
-	a.stage.close()
+	for _, stage := range a.stages {
+		stage.close()
+	}
 }
 
 // Activate carries out the operations of r that have not been carried out, and
 // makes them durable. After an error the caller calls Undo.
-func Activate(r Record) error {
+func (w *Worktree) Activate(r Record) error {
 	if len(r.Operations) == 0 {
 		return nil
 	}
-	a, err := openActivation(r)
+	a, err := w.openActivation(r)
 	if err != nil {
 		return fmt.Errorf("activating: %w", err)
 	}
@@ -69,28 +102,24 @@ func Activate(r Record) error {
 
 // Undo takes back the operations of r that have been carried out, the last one
 // first, and makes that durable. The web root then holds the very inodes that
-// it held before.
-func Undo(r Record) error {
-	if len(r.Operations) == 0 || !exists(string(r.Stage)) {
-		return nil // a stage is removed only after it was undone, or for good
+// it held before. What cannot be taken back does not keep the rest from it.
+func (w *Worktree) Undo(r Record) error {
+	if len(r.Operations) == 0 {
+		return nil
 	}
-	a, err := openActivation(r)
+	a, err := w.openActivation(r)
 	if err != nil {
 		return fmt.Errorf("going back: %w", err)
 	}
 	defer a.close()
+	var failed error
 	for i := len(r.Operations) - 1; i >= 0; i-- {
-		if err := a.undo(&r.Operations[i]); err != nil {
-			return fmt.Errorf("going back: %q: %w", r.Operations[i].Path, err)
+		if err := a.undo(&r.Operations[i]); err != nil && failed == nil {
+			failed = fmt.Errorf("going back: %q: %w", r.Operations[i].Path, err)
 		}
 		fault.Step("undo " + r.Operations[i].Kind)
 	}
-	return a.sync()
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
+	return cmp.Or(failed, a.sync())
 }
 
 func (a *activation) sync() error {
@@ -100,7 +129,12 @@ func (a *activation) sync() error {
 	if err := a.web.syncDirs(a.touched); err != nil {
 		return err
 	}
-	return a.stage.syncDirs(map[string]bool{"": true})
+	for _, stage := range a.stages {
+		if err := stage.syncDirs(map[string]bool{"": true}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // touch opens the directory of path, and remembers that it changes.
@@ -113,9 +147,28 @@ func (a *activation) touch(path string) (fd int, base string, err error) {
 	return fd, base, err
 }
 
+// touchAgain is touch for what must come back: if somebody has removed its
+// directory since, that is made again.
+func (a *activation) touchAgain(path string) (fd int, base string, err error) {
+	fd, base, err = a.touch(path)
+	if !isAbsent(err) {
+		return fd, base, err
+	}
+	dir, _ := split(path)
+	at, name, err := a.touchAgain(dir)
+	if err != nil {
+		return -1, "", err
+	}
+	if err := unix.Mkdirat(at, name, 0o777); err != nil {
+		return -1, "", err
+	}
+	a.web.forget()
+	return a.touch(path)
+}
+
 // used tells whether a put has taken place.
 func (a *activation) used(op *Operation) (bool, error) {
-	st, absent, err := a.stage.lstat(op.Slot)
+	st, absent, err := a.stages[op.Stage].lstat(op.Slot)
 	return absent || st.Ino != op.Inode, err
 }
 
@@ -129,7 +182,7 @@ func (a *activation) do(op *Operation) error {
 		if err != nil {
 			return err
 		}
-		return putOrExchange(a.stage.fd, op.Slot, fd, base)
+		return putOrExchange(a.stages[op.Stage].fd, op.Slot, fd, base)
 	case Take:
 		return a.take(op)
 	case Rmdir:
@@ -140,12 +193,12 @@ func (a *activation) do(op *Operation) error {
 
 // take moves what is at the path into the slot, if that is still empty.
 func (a *activation) take(op *Operation) error {
-	if _, absent, err := a.stage.lstat(op.Slot); err != nil || !absent {
+	if _, absent, err := a.stages[op.Stage].lstat(op.Slot); err != nil || !absent {
 		return err
 	}
 	fd, base, err := a.touch(string(op.Path))
 	if err == nil {
-		err = rename(fd, base, a.stage.fd, op.Slot, unix.RENAME_NOREPLACE)
+		err = rename(fd, base, a.stages[op.Stage].fd, op.Slot, unix.RENAME_NOREPLACE)
 	}
 	if isAbsent(err) {
 		return nil // somebody else removed it
@@ -157,7 +210,7 @@ func (a *activation) take(op *Operation) error {
 // owner and ACL, in case it must come back. A file that somebody puts into it
 // at the same time brings it back at once.
 func (a *activation) rmdir(op *Operation) error {
-	_, absent, err := a.stage.lstat(op.Slot)
+	_, absent, err := a.stages[op.Stage].lstat(op.Slot)
 	if err != nil {
 		return err
 	}
@@ -169,11 +222,13 @@ func (a *activation) rmdir(op *Operation) error {
 		if err != nil || !empty {
 			return err
 		}
-		if err := a.take(op); err != nil {
+		if err := a.take(op); errors.Is(err, unix.EBUSY) {
+			return nil // something is mounted there
+		} else if err != nil {
 			return err
 		}
 	}
-	empty, err := a.stage.isEmpty(op.Slot)
+	empty, err := a.stages[op.Stage].isEmpty(op.Slot)
 	if isAbsent(err) {
 		return nil
 	}
@@ -192,21 +247,21 @@ func (a *activation) undo(op *Operation) error {
 		}
 		return a.undoPut(op)
 	case Take, Rmdir:
-		if _, absent, err := a.stage.lstat(op.Slot); err != nil || absent {
+		if _, absent, err := a.stages[op.Stage].lstat(op.Slot); err != nil || absent {
 			return err
 		}
-		fd, base, err := a.touch(string(op.Path))
+		fd, base, err := a.touchAgain(string(op.Path))
 		if err != nil {
 			return err
 		}
 		if op.Kind == Rmdir {
-			err = rename(a.stage.fd, op.Slot, fd, base, unix.RENAME_NOREPLACE)
+			err = rename(a.stages[op.Stage].fd, op.Slot, fd, base, unix.RENAME_NOREPLACE)
 			if errors.Is(err, unix.EEXIST) {
 				return nil // somebody has made it again, and may use it
 			}
 			return err
 		}
-		return putOrExchange(a.stage.fd, op.Slot, fd, base)
+		return putOrExchange(a.stages[op.Stage].fd, op.Slot, fd, base)
 	}
 	return fmt.Errorf("unknown operation %q", op.Kind)
 }
@@ -215,19 +270,28 @@ func (a *activation) undo(op *Operation) error {
 // path that somebody else has changed since is set right where something was
 // displaced, and left alone where nothing was.
 func (a *activation) undoPut(op *Operation) error {
-	_, nothing, err := a.stage.lstat(op.Slot)
+	_, nothing, err := a.stages[op.Stage].lstat(op.Slot)
 	if err != nil {
 		return err
 	}
+	if nothing {
+		return a.undoCreation(op)
+	}
+	fd, base, err := a.touchAgain(string(op.Path))
+	if err != nil {
+		return err
+	}
+	return putOrExchange(a.stages[op.Stage].fd, op.Slot, fd, base)
+}
+
+// undoCreation takes away what a put created, unless it is something else now.
+func (a *activation) undoCreation(op *Operation) error {
 	fd, base, err := a.touch(string(op.Path))
-	if nothing && isAbsent(err) {
+	if isAbsent(err) {
 		return nil
 	}
 	if err != nil {
 		return err
-	}
-	if !nothing {
-		return putOrExchange(a.stage.fd, op.Slot, fd, base)
 	}
 	var st unix.Stat_t
 	err = unix.Fstatat(fd, base, &st, unix.AT_SYMLINK_NOFOLLOW)
@@ -237,7 +301,7 @@ func (a *activation) undoPut(op *Operation) error {
 	if err != nil {
 		return err
 	}
-	return rename(fd, base, a.stage.fd, op.Slot, unix.RENAME_NOREPLACE)
+	return rename(fd, base, a.stages[op.Stage].fd, op.Slot, unix.RENAME_NOREPLACE)
 }
 
 // putOrExchange moves a name into place and keeps what was there under the
@@ -272,7 +336,7 @@ func rename(fromFD int, from string, toFD int, to string, flags uint) error {
 // Activate puts the staged files into the web root, durably. After an error
 // the caller calls Undo.
 func (s *Staged) Activate() error {
-	if err := Activate(s.Record); err != nil {
+	if err := s.worktree.Activate(s.Record); err != nil {
 		return err
 	}
 	web, err := openRoot(string(s.Record.Directory))
@@ -294,21 +358,25 @@ func (s *Staged) Activate() error {
 	return nil
 }
 
-// Commit writes the index of what the web root now holds. A warning is
-// returned when git's own lock on the index was in the way.
-func (s *Staged) Commit() (warning string, err error) {
-	return s.worktree.writeIndex(s.plan.next)
-}
+// PrepareIndex writes the index of what the web root now holds beside git's,
+// durably. What is left to SwitchIndex needs no room on the disk.
+func (s *Staged) PrepareIndex() error { return s.worktree.prepareIndex(s.plan.next) }
 
-// CommitTree writes an index that says that the web root holds the tree, when
+// SwitchIndex makes the prepared index git's. A warning is returned when git's
+// own lock on the index was in the way.
+func (s *Staged) SwitchIndex() (warning string, err error) { return s.worktree.switchIndex() }
+
+// ClaimTree writes an index that says that the web root holds the tree, when
 // the deployment that knew more is gone. Every file will be compared by
 // content once.
-func (w *Worktree) CommitTree(objects tree.Objects, root git.OID) error {
+func (w *Worktree) ClaimTree(objects tree.Objects, root git.OID) error {
 	x, err := indexOf(objects, root)
-	if err != nil {
-		return err
+	if err == nil {
+		err = w.prepareIndex(x)
 	}
-	_, err = w.writeIndex(x)
+	if err == nil {
+		_, err = w.switchIndex()
+	}
 	return err
 }
 
@@ -321,15 +389,17 @@ const ourLock = "bluegreen\n"
 // milliseconds; a lock older than that was left behind.
 const indexLockWait = time.Second
 
-func (w *Worktree) writeIndex(x *index.Index) (warning string, err error) {
-	next := filepath.Join(w.StateDir, "index")
-	err = durable.WriteFile(next, 0o666, func(out io.Writer) error { return x.Write(out, w.Repo.HashSize()) })
-	if err != nil {
-		return "", err
-	}
+func (w *Worktree) nextIndex() string { return filepath.Join(w.StateDir, "index") }
+
+func (w *Worktree) prepareIndex(x *index.Index) error {
+	err := durable.WriteFile(w.nextIndex(), 0o666, func(out io.Writer) error { return x.Write(out, w.Repo.HashSize()) })
 	fault.Step("index prepared")
+	return err
+}
+
+func (w *Worktree) switchIndex() (warning string, err error) {
 	lock := w.Index() + ".lock"
-	locked, err := takeIndexLock(lock)
+	locked, err := w.takeIndexLock(lock)
 	if err != nil {
 		return "", fmt.Errorf("locking the index: %w", err)
 	}
@@ -338,22 +408,25 @@ func (w *Worktree) writeIndex(x *index.Index) (warning string, err error) {
 	} else {
 		warning = fmt.Sprintf("%q was left behind by another git command; if none is running, remove it", lock)
 	}
-	if err := os.Rename(next, w.Index()); err != nil {
+	if err := os.Rename(w.nextIndex(), w.Index()); err != nil {
 		return "", fmt.Errorf("writing the index: %w", err)
 	}
 	fault.Step("index written")
 	return warning, durable.SyncDir(w.Repo.Dir)
 }
 
-func takeIndexLock(path string) (bool, error) {
+// takeIndexLock takes git's lock on the index, as git does; with its contents
+// in one step, so that a crash leaves no lock that nobody knows.
+func (w *Worktree) takeIndexLock(path string) (bool, error) {
+	ours := filepath.Join(w.StateDir, "index.lock")
+	if err := os.WriteFile(ours, []byte(ourLock), 0o600); err != nil {
+		return false, err
+	}
+	defer os.Remove(ours)
 	for deadline := time.Now().Add(indexLockWait); ; {
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err == nil {
-			f.WriteString(ourLock)
-			return true, f.Close()
-		}
-		if !errors.Is(err, os.ErrExist) {
-			return false, err
+		err := os.Link(ours, path)
+		if err == nil || !errors.Is(err, os.ErrExist) {
+			return err == nil, err
 		}
 		if content, err := os.ReadFile(path); err == nil && string(content) == ourLock {
 			return true, nil // the deployment that made it is dead: we hold its lock

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +18,6 @@ import (
 type root struct {
 	path string
 	fd   int
-	dev  uint64
 
 	// The parent of the last path: paths come sorted, so it serves many.
 	parentPath string
@@ -33,14 +33,25 @@ func openRoot(path string) (*root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening %q: %w", path, err)
 	}
-	r := &root{path: path, fd: fd, parentFD: -1}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		r.close()
-		return nil, fmt.Errorf("opening %q: %w", path, err)
+	return &root{path: path, fd: fd, parentFD: -1}, nil
+}
+
+// sub opens a directory of r as a root of its own.
+func (r *root) sub(rel string) (*root, error) {
+	fd, err := r.openDir(rel)
+	if err != nil {
+		return nil, err
 	}
-	r.dev = uint64(st.Dev)
-	return r, nil
+	return &root{path: filepath.Join(r.path, rel), fd: fd, parentFD: -1}, nil
+}
+
+// inode returns the number of the directory itself.
+func (r *root) inode() (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(r.fd, &st); err != nil {
+		return 0, fmt.Errorf("looking at %q: %w", r.path, err)
+	}
+	return st.Ino, nil
 }
 
 func (r *root) close() {

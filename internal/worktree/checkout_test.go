@@ -25,8 +25,8 @@ func TestCheckout(t *testing.T) {
 		mode    os.FileMode // of the web root
 	}{
 		{"state directory", 1, 200, false, 0o755},
-		{"verify", 2, 40, true, 0o755},
-		{"web root", 3, 40, false, 0o775 | os.ModeSetgid},
+		{"verify", 2, 31, true, 0o755},
+		{"web root", 3, 31, false, 0o775 | os.ModeSetgid},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -84,7 +84,11 @@ func (s *site) follow(t *testing.T, commits []string, staged func(stage string))
 			checkout(t, s.Repo.Dir, s.Dir, commit)
 		} else {
 			_, st := s.stage(t, trees[i], nil)
-			staged(string(st.Record.Stage))
+			stage := ""
+			if len(st.Record.Stages) > 0 {
+				stage = st.worktree.stagePath(st.Record.Stages[0])
+			}
+			staged(stage)
 			s.finish(t, st)
 		}
 		s.same(t)

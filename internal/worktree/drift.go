@@ -165,9 +165,8 @@ func (r *root) hashFile(path string, st *unix.Stat_t, hashSize int) (git.OID, er
 }
 
 // Drift lists the tracked paths whose content, type or executable bit on disk
-// is not what the tree that is known to be deployed says; known is as for
-// Plan.
-func (w *Worktree) Drift(ctx context.Context, known *git.OID) ([]string, error) {
+// is not what was deployed.
+func (w *Worktree) Drift(ctx context.Context, known Known) ([]string, error) {
 	objects := w.Repo.Objects(ctx)
 	defer objects.Close()
 	x, err := w.readIndex(objects, known)

@@ -297,6 +297,9 @@ func TestDriftCheckout(t *testing.T) {
 		s.agrees(t, commit, true)
 		if i%10 == 0 {
 			s.lists(t, commit)
+			if changed := s.git(t, "diff-files"); changed != "" {
+				t.Errorf("git diff-files: %s", changed)
+			}
 		}
 		if t.Failed() {
 			t.Fatalf("at commit %d", i)

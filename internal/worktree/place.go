@@ -2,7 +2,6 @@ package worktree
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,23 +11,17 @@ import (
 	"bluegreen/internal/tree"
 )
 
-// place decides the operations that put the plan's writes into the web root.
+// place decides the operations, and makes the stage directories that they need.
 // A file whose directory exists is put by itself. Where the directory does not
 // exist, or something else is in its place, the topmost missing directory is
 // staged with all that belongs in it, and put in one rename. place returns for
-// each write its path below the stage.
-func (s *Staged) place(web *root) ([]string, error) {
-	p := &placer{staged: s, web: web, anchors: map[string]string{}, heirs: map[string]inheritance{}, slots: map[string]int{}}
-	var st unix.Stat_t
-	if err := unix.Lstat(string(s.Record.Stage), &st); err != nil {
-		return nil, fmt.Errorf("staging: %w", err)
+// each write where it is staged.
+func (s *Staged) place(web *root) ([]place, error) {
+	p, err := s.newPlacer(web)
+	if err != nil {
+		return nil, err
 	}
-	p.stage = inherited(&st)
-	if err := unix.Fstat(web.fd, &st); err != nil {
-		return nil, fmt.Errorf("staging: %w", err)
-	}
-	p.heirs[""] = inherited(&st)
-	places := make([]string, len(s.plan.Writes))
+	places := make([]place, len(s.plan.Writes))
 	for i := range s.plan.Writes {
 		write := &s.plan.Writes[i]
 		if write.Mode == tree.Submodule {
@@ -42,39 +35,111 @@ func (s *Staged) place(web *root) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		slot := p.slot(anchor)
+		slot, err := p.slot(anchor)
+		if err != nil {
+			return nil, err
+		}
 		if anchor == write.Path && write.Mode != tree.Submodule {
 			s.singles[write.entry] = slot
 		}
-		places[i] = s.Record.Operations[slot].Slot + write.Path[len(anchor):]
+		op := &s.Record.Operations[slot]
+		places[i] = place{stage: s.stages[op.Stage], path: op.Slot + write.Path[len(anchor):]}
 	}
-	return places, nil
+	return places, p.addRemovals()
 }
 
-// An inheritance is what the kernel gives to a new entry of a directory with
-// the set-group-ID bit: its group, and for directories the bit itself. What is
-// staged elsewhere must be given it.
-type inheritance struct {
-	group  int
-	setgid bool
+// A place is where a file is staged; without a path it is not.
+type place struct {
+	stage *root
+	path  string
 }
 
-func inherited(st *unix.Stat_t) inheritance {
+// traits are what decides whether a rename into a directory is possible, and
+// whether what is renamed into it is like what is made in it.
+type traits struct {
+	mount uint64
+	group int    // that new entries get, -1 for our own
+	acl   string // that new entries get
+	label string // SELinux's
+}
+
+func (r *root) traits() (traits, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(r.fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &st); err != nil {
+		return traits{}, fmt.Errorf("looking at %q: %w", r.path, err)
+	}
+	t := traits{mount: st.Mnt_id, group: -1}
+	if st.Mask&unix.STATX_MNT_ID == 0 { // before Linux 5.8
+		t.mount = unix.Mkdev(st.Dev_major, st.Dev_minor)
+	}
 	if st.Mode&unix.S_ISGID != 0 {
-		return inheritance{group: int(st.Gid), setgid: true}
+		t.group = int(st.Gid)
 	}
-	return inheritance{group: os.Getegid()}
+	value := make([]byte, 1024)
+	for name, to := range map[string]*string{"system.posix_acl_default": &t.acl, "security.selinux": &t.label} {
+		if n, err := unix.Fgetxattr(r.fd, name, value); err == nil {
+			*to = string(value[:n])
+		}
+	}
+	return t, nil
 }
 
 type placer struct {
 	staged  *Staged
-	stage   inheritance // of what is made in the stage directory
 	web     *root
-	anchors map[string]string      // directory → what is put to have it, "" for one that exists
-	heirs   map[string]inheritance // directory that exists → what is made in it
-	slots   map[string]int         // what is put → its operation
+	common  traits            // of what is put from the first stage
+	anchors map[string]string // directory → what is put to have it, "" for one that exists
+	slots   map[string]int    // what is put → its operation
+	stages  map[string]int    // directory that exists → the stage for it
 }
 
+// newPlacer makes the first stage: in the repository where that is as good as
+// in the web root.
+func (s *Staged) newPlacer(web *root) (*placer, error) {
+	p := &placer{staged: s, web: web, anchors: map[string]string{}, slots: map[string]int{}, stages: map[string]int{}}
+	state, err := openRoot(s.worktree.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	defer state.close()
+	there, err := web.traits()
+	if err != nil {
+		return nil, err
+	}
+	here, err := state.traits()
+	if err != nil {
+		return nil, err
+	}
+	p.common = there
+	if here == there && here.group == -1 && here.acl == "" {
+		_, err = s.addStage(nil, web)
+	} else {
+		_, err = s.addStage(new(string), web)
+	}
+	return p, err
+}
+
+// stageFor returns the stage for the entries of dir, a directory that exists.
+func (p *placer) stageFor(dir string) (int, error) {
+	if stage, known := p.stages[dir]; known {
+		return stage, nil
+	}
+	r, err := p.web.sub(dir)
+	if err != nil {
+		return 0, err
+	}
+	t, err := r.traits()
+	r.close()
+	stage := 0
+	if err == nil && t != p.common {
+		stage, err = p.staged.addStage(&dir, p.web)
+	}
+	p.stages[dir] = stage
+	return stage, err
+}
+
+// anchor returns what is put in order to have path: path itself, or the
+// topmost of its directories that does not exist.
 func (p *placer) anchor(path string) (string, error) {
 	dir, _ := split(path)
 	if dir == "" {
@@ -93,10 +158,6 @@ func (p *placer) anchor(path string) (string, error) {
 			}
 			if !absent && isDir(&st) {
 				anchor = ""
-				p.heirs[dir] = inherited(&st)
-				if uint64(st.Dev) != p.web.dev {
-					return "", fmt.Errorf("%q in the web root is on another filesystem: %q cannot be put there atomically", dir, path)
-				}
 			}
 		}
 		p.anchors[dir] = anchor
@@ -107,66 +168,79 @@ func (p *placer) anchor(path string) (string, error) {
 	return anchor, nil
 }
 
-func (p *placer) slot(anchor string) int {
+func (p *placer) slot(anchor string) (int, error) {
 	slot, known := p.slots[anchor]
 	if !known {
-		ops := &p.staged.Record.Operations
-		slot = len(*ops)
-		*ops = append(*ops, Operation{Kind: Put, Path: Path(anchor), Slot: strconv.Itoa(slot)})
-		p.slots[anchor] = slot
-		dir, _ := split(anchor)
-		if heir := p.heirs[dir]; heir != p.stage {
-			p.staged.heirs[strconv.Itoa(slot)] = heir
+		var err error
+		if slot, err = p.operation(Put, anchor); err != nil {
+			return 0, err
 		}
+		p.slots[anchor] = slot
 	}
-	return slot
+	return slot, nil
+}
+
+// operation adds an operation on path, whose directory exists.
+func (p *placer) operation(kind, path string) (int, error) {
+	dir, _ := split(path)
+	stage, err := p.stageFor(dir)
+	if err != nil {
+		return 0, err
+	}
+	ops := &p.staged.Record.Operations
+	*ops = append(*ops, Operation{Kind: kind, Path: Path(path), Stage: stage, Slot: strconv.Itoa(len(*ops))})
+	return len(*ops) - 1, nil
 }
 
 // addRemovals adds the operations that take deleted files and the directories
 // that they leave empty.
-func (s *Staged) addRemovals(web *root) error {
+func (p *placer) addRemovals() error {
+	plan := p.staged.plan
 	covered := map[string]bool{}
-	for _, op := range s.Record.Operations {
+	for _, op := range p.staged.Record.Operations {
 		covered[string(op.Path)] = true
 	}
 	dirs := map[string]bool{}
 	var emptied []string
-	for _, path := range s.plan.Deletes {
+	for _, path := range plan.Deletes {
 		if under(path, covered) {
 			continue // it goes with the directory whose place something takes
 		}
 		dir, _ := split(path)
-		if s.plan.dropped[path] {
+		if plan.dropped[path] {
 			dir = path
 		}
-		for ; dir != "" && !dirs[dir] && !s.plan.next.Uses(dir); dir, _ = split(dir) {
+		for ; dir != "" && !dirs[dir] && !plan.next.Uses(dir); dir, _ = split(dir) {
 			dirs[dir] = true
 			emptied = append(emptied, dir)
 		}
-		st, absent, err := web.lstat(path)
+		st, absent, err := p.web.lstat(path)
 		if err != nil {
 			return err
 		}
-		if absent || isDir(&st) || s.plan.dropped[path] {
+		if absent || isDir(&st) || plan.dropped[path] {
 			continue // gone already; or not ours, as git sees it
 		}
-		ops := &s.Record.Operations
-		*ops = append(*ops, Operation{Kind: Take, Path: Path(path), Slot: strconv.Itoa(len(*ops))})
+		if _, err := p.operation(Take, path); err != nil {
+			return err
+		}
 	}
-	return s.addEmptied(web, emptied)
+	return p.addEmptied(emptied)
 }
 
-func (s *Staged) addEmptied(web *root, dirs []string) error {
+func (p *placer) addEmptied(dirs []string) error {
 	// Deepest first, so that a parent is empty when its turn comes.
 	slices.SortFunc(dirs, func(a, b string) int { return strings.Count(b, "/") - strings.Count(a, "/") })
 	for _, dir := range dirs {
-		st, absent, err := web.lstat(dir)
+		st, absent, err := p.web.lstat(dir)
 		if err != nil {
 			return err
 		}
-		if !absent && isDir(&st) {
-			ops := &s.Record.Operations
-			*ops = append(*ops, Operation{Kind: Rmdir, Path: Path(dir), Slot: strconv.Itoa(len(*ops))})
+		if absent || !isDir(&st) {
+			continue
+		}
+		if _, err := p.operation(Rmdir, dir); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -68,24 +68,31 @@ type Write struct {
 // Index returns the path of the index file.
 func (w *Worktree) Index() string { return filepath.Join(w.Repo.Dir, "index") }
 
-// readIndex reads what the web root holds. An index that says nothing of use,
-// because it is damaged or describes another directory, is rebuilt from the
-// tree that is known to be deployed.
-func (w *Worktree) readIndex(objects *git.Objects, known *git.OID) (*index.Index, error) {
-	if known != nil && known.IsZero() {
-		return &index.Index{}, nil
+// Known is what the records say of the web root, beside the index.
+type Known struct {
+	Deployed bool    // the records say anything at all; else the index alone counts
+	Tree     git.OID // that the web root holds, zero for none
+	// Elsewhere tells that the index is about another directory.
+	Elsewhere bool
+}
+
+// readIndex reads what the web root holds. An index that is damaged, that only
+// git can read, or that is about another directory, is rebuilt from the tree
+// that is known to be deployed.
+func (w *Worktree) readIndex(objects *git.Objects, known Known) (*index.Index, error) {
+	if !known.Elsewhere {
+		x, err := index.Read(w.Index(), w.Repo.HashSize())
+		switch {
+		case err == nil:
+			return x, nil
+		case known.Deployed:
+		case errors.Is(err, index.ErrUnsupported):
+			return nil, fmt.Errorf("%w; run \"git update-index --no-split-index\" in the repository", err)
+		default:
+			return nil, fmt.Errorf("%w; remove it to have every file written anew", err)
+		}
 	}
-	x, err := index.Read(w.Index(), w.Repo.HashSize())
-	if err == nil {
-		return x, nil
-	}
-	if errors.Is(err, index.ErrUnsupported) {
-		return nil, fmt.Errorf("%w; run \"git update-index --no-split-index\" in the repository", err)
-	}
-	if known == nil {
-		return nil, fmt.Errorf("%w; remove it to have every file written anew", err)
-	}
-	return indexOf(objects, *known)
+	return indexOf(objects, known.Tree)
 }
 
 // indexOf is the index of a tree of which nothing on disk is known: every file
@@ -102,10 +109,8 @@ func indexOf(objects tree.Objects, root git.OID) (*index.Index, error) {
 	return x, nil
 }
 
-// Plan compares the web root with the tree of a commit. known is the tree that
-// was deployed last as far as the records say: nil when they say nothing (the
-// index alone counts), zero when the web root was never deployed to.
-func (w *Worktree) Plan(ctx context.Context, target git.OID, known *git.OID) (*Plan, error) {
+// Plan compares the web root with the tree of a commit.
+func (w *Worktree) Plan(ctx context.Context, target git.OID, known Known) (*Plan, error) {
 	objects := w.Repo.Objects(ctx)
 	defer objects.Close()
 	current, err := w.readIndex(objects, known)
@@ -156,6 +161,27 @@ func CheckSymlinks(objects tree.Objects, root git.OID, changes []tree.Change, ru
 		return err
 	}
 	return tree.CheckLinks(objects, root, links)
+}
+
+// CheckSizes holds the blobs that changes bring against maxBytes.
+func CheckSizes(objects *git.Objects, changes []tree.Change, maxBytes int64) error {
+	var oids []git.OID
+	for _, c := range changes {
+		if c.New.Mode != 0 && c.New.Mode != tree.Submodule {
+			oids = append(oids, c.New.OID)
+		}
+	}
+	sizes, err := objects.Sizes(oids)
+	if err != nil {
+		return err
+	}
+	var total int64
+	for _, size := range sizes {
+		if total += size; total > maxBytes {
+			return fmt.Errorf("it unpacks to more than max_bytes = %d", maxBytes)
+		}
+	}
+	return nil
 }
 
 // merge makes the next index of the current one and the changes. It returns

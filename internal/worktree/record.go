@@ -10,16 +10,25 @@ import (
 )
 
 // A Record describes a staged deployment. It goes into the journal before the
-// web root is touched.
+// web root is touched, and is all that another process needs to finish or undo
+// the deployment.
 type Record struct {
 	Directory Path    `json:"directory"`
+	Inode     uint64  `json:"inode"` // of the directory: another one may be mounted there
 	Tree      git.OID `json:"tree"`
-	// Stage is a directory that only the account of the deployments enters. A
-	// slot in it holds what goes into the web root and afterwards what was
-	// there before.
-	// It is empty when there is nothing to do.
-	Stage      Path        `json:"stage"`
+	// Stages is empty when there is nothing to do.
+	Stages     []Stage     `json:"stages"`
 	Operations []Operation `json:"operations"`
+}
+
+// A Stage is a directory, mode 0700, whose slots hold what goes into the web
+// root, and afterwards what was there before. There is one in the repository
+// or, where new entries of the web root inherit something from it, in the web
+// root; and one more in each directory of the web root that is on another
+// mount, or whose new entries inherit something else.
+type Stage struct {
+	Path  Path   `json:"path"` // absolute, or relative to the state directory
+	Inode uint64 `json:"inode"`
 }
 
 // The kinds of operations, in the order in which they are carried out.
@@ -33,6 +42,7 @@ const (
 type Operation struct {
 	Kind  string `json:"kind"`
 	Path  Path   `json:"path"`
+	Stage int    `json:"stage,omitempty"`
 	Slot  string `json:"slot"`
 	Inode uint64 `json:"inode,omitempty"` // of what is put: tells whether it was
 }

@@ -90,7 +90,7 @@ func TestRefused(t *testing.T) {
 				if test.set != nil {
 					test.set(&w)
 				}
-				plan, err := w.Plan(t.Context(), oid(t, test.tree), nil)
+				plan, err := w.Plan(t.Context(), oid(t, test.tree), Known{})
 				if err == nil { // what Plan does not read, Stage does
 					_, err = w.Stage(t.Context(), plan, "test", nil)
 				}
@@ -127,7 +127,7 @@ func TestAllowed(t *testing.T) {
 	} {
 		w := *w
 		tighten(&w)
-		if _, err := w.Plan(t.Context(), oid(t, root), &git.OID{}); err == nil {
+		if _, err := w.Plan(t.Context(), oid(t, root), Known{Deployed: true, Elsewhere: true}); err == nil {
 			t.Errorf("one less in %s is enough", name)
 		}
 	}
@@ -144,7 +144,7 @@ func TestBytesOfRacyFiles(t *testing.T) {
 	w.deploy(t, trees[0], nil)
 	must(t, os.Chtimes(w.Index(), epoch, epoch))
 	w.MaxBytes = 1000
-	if _, err := w.Plan(t.Context(), oid(t, trees[1]), nil); err == nil {
+	if _, err := w.Plan(t.Context(), oid(t, trees[1]), Known{}); err == nil {
 		t.Errorf("1,201 bytes are within max_bytes = 1000")
 	}
 }
@@ -166,7 +166,7 @@ func TestStageFails(t *testing.T) {
 	w := newWorktree(t, repo, filepath.Join(gittest.Dir(t), "web"))
 	for i, tree := range []gittest.Tree{few, many} {
 		was := listing(t, w.Dir, w.StateDir)
-		plan, err := w.Plan(t.Context(), oid(t, trees[i]), nil)
+		plan, err := w.Plan(t.Context(), oid(t, trees[i]), Known{})
 		must(t, err)
 
 		ctx, cancel := context.WithCancel(t.Context())
@@ -191,7 +191,7 @@ func TestStageFails(t *testing.T) {
 		unchanged(t, was, w.Dir, w.StateDir)
 	}
 
-	plan, err := w.Plan(t.Context(), oid(t, trees[0]), nil)
+	plan, err := w.Plan(t.Context(), oid(t, trees[0]), Known{})
 	must(t, err)
 	write(t, filepath.Join(w.StateDir, "stage-taken/other"), "of another deployment\n")
 	was := listing(t, w.Dir, w.StateDir)
@@ -226,7 +226,7 @@ func TestIndexLock(t *testing.T) {
 			}
 			_, staged := s.stage(t, root, nil)
 			must(t, staged.Activate())
-			warning, err := staged.Commit()
+			warning, err := commit(staged)
 			must(t, err)
 			must(t, staged.Discard())
 			if strings.Contains(warning, lock) != test.warning || (warning != "") != test.warning {
@@ -261,19 +261,19 @@ func TestCleanUp(t *testing.T) {
 			write(t, filepath.Join(w.Dir, ".bluegreen-file"), "x\n")
 			write(t, filepath.Join(w.Dir, ".bluegreen-untracked/a"), "x\n")
 			write(t, filepath.Join(w.StateDir, "deployed.json"), "{}\n")
-			plan, err := other.Plan(t.Context(), oid(t, tree), nil)
+			plan, err := other.Plan(t.Context(), oid(t, tree), Known{})
 			must(t, err)
 			theirs, err := other.Stage(t.Context(), plan, "theirs", nil)
 			must(t, err)
 			must(t, w.CleanUp())
 			was := listing(t, dir, w.StateDir)
 
-			plan, err = w.Plan(t.Context(), oid(t, tree), &git.OID{})
+			plan, err = w.Plan(t.Context(), oid(t, tree), Known{Deployed: true, Elsewhere: true})
 			must(t, err)
 			for _, id := range []string{"first", "second"} { // and died
 				staged, err := w.Stage(t.Context(), plan, id, nil)
 				must(t, err)
-				stage := string(staged.Record.Stage)
+				stage := staged.worktree.stagePath(staged.Record.Stages[0])
 				if inWebRoot := filepath.Dir(stage) == w.Dir; inWebRoot != (mode&os.ModeSetgid != 0) {
 					t.Errorf("staged in %q", stage)
 				}
@@ -302,7 +302,7 @@ func TestCleanUpNotOurs(t *testing.T) {
 	w := newWorktree(t, repo, filepath.Join(gittest.Dir(t), "web"))
 	mkdir(t, w.Dir, 0o755|os.ModeSetgid)
 	write(t, filepath.Join(w.Dir, ".bluegreen-taken/kept"), "x\n")
-	plan, err := w.Plan(t.Context(), oid(t, tree), nil)
+	plan, err := w.Plan(t.Context(), oid(t, tree), Known{})
 	must(t, err)
 	was := listing(t, w.Dir, w.StateDir)
 	if _, err := w.Stage(t.Context(), plan, "taken", nil); !errors.Is(err, os.ErrExist) {
@@ -339,14 +339,15 @@ func TestKnown(t *testing.T) {
 		{name: "damaged", index: good[:len(good)-1], known: &first, held: first, writes: "b", deletes: "gone"},
 		{name: "damaged, nothing known", index: good[:len(good)-1], err: "remove it to have every file written anew"},
 		{name: "empty file", index: "", err: "remove it to have every file written anew"},
-		{name: "split", index: splitIndex(t, repo, trees[0]), known: &first, err: "git update-index --no-split-index"},
+		{name: "split", index: splitIndex(t, repo, trees[0]), known: &first, held: first, writes: "b", deletes: "gone"},
+		{name: "split, nothing known", index: splitIndex(t, repo, trees[0]), err: "git update-index --no-split-index"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			write(t, w.Index(), test.index)
 			for _, verify := range []bool{false, true} {
 				w.Verify = verify
-				p, err := w.Plan(t.Context(), oid(t, trees[1]), test.known)
+				p, err := w.Plan(t.Context(), oid(t, trees[1]), asKnown(test.known))
 				if test.err != "" {
 					if err == nil || !strings.Contains(err.Error(), test.err) {
 						t.Errorf("error %v", err)
@@ -389,7 +390,7 @@ func TestCommitTree(t *testing.T) {
 	must(t, os.Remove(s.Index()))
 	objects := s.Repo.Objects(t.Context())
 	defer objects.Close()
-	must(t, s.CommitTree(objects, oid(t, root)))
+	must(t, s.ClaimTree(objects, oid(t, root)))
 	for _, verify := range []bool{true, false} {
 		s.Verify = verify
 		if plan := s.deploy(t, root, nil); len(plan.Writes) != 0 || len(plan.Deletes) != 0 {
@@ -413,7 +414,7 @@ func TestDrift(t *testing.T) {
 	w.Verify = true
 	w.deploy(t, root, nil)
 	at := func(name string) string { return filepath.Join(w.Dir, name) }
-	if drift, err := w.Drift(t.Context(), nil); err != nil || drift == nil || len(drift) != 0 {
+	if drift, err := w.Drift(t.Context(), Known{}); err != nil || drift == nil || len(drift) != 0 {
 		t.Errorf("drift of what was just deployed: %q, %v", drift, err)
 	}
 	must(t, appendTo(at("changed"), "x"))
@@ -431,7 +432,7 @@ func TestDrift(t *testing.T) {
 	must(t, os.Remove(at("sub")))
 	write(t, at("untracked"), "x\n")
 	want := []string{"changed", "d/deleted", "dir", "file", "link", "mode", "run", "same", "sub"}
-	drift, err := w.Drift(t.Context(), nil)
+	drift, err := w.Drift(t.Context(), Known{})
 	if err != nil || !slices.Equal(drift, want) {
 		t.Errorf("drift %q, %v\nwant  %q", drift, err, want)
 	}
@@ -441,7 +442,7 @@ func TestDrift(t *testing.T) {
 	if paths := plan.Paths(); !slices.Equal(paths, want) || plan.Repairs != len(want) {
 		t.Errorf("repairs %d: %q\nwant %q", plan.Repairs, paths, want)
 	}
-	if drift, err := w.Drift(t.Context(), nil); err != nil || len(drift) != 0 {
+	if drift, err := w.Drift(t.Context(), Known{}); err != nil || len(drift) != 0 {
 		t.Errorf("drift after the repair: %q, %v", drift, err)
 	}
 }
@@ -459,7 +460,7 @@ func TestVerifyOff(t *testing.T) {
 	if a, b := read(t, filepath.Join(w.Dir, "a")), read(t, filepath.Join(w.Dir, "b")); a != "by hand\n" || b != "y\n" {
 		t.Errorf("a holds %q, b holds %q", a, b)
 	}
-	if drift, err := w.Drift(t.Context(), nil); err != nil || !slices.Equal(drift, []string{"a"}) {
+	if drift, err := w.Drift(t.Context(), Known{}); err != nil || !slices.Equal(drift, []string{"a"}) {
 		t.Errorf("drift %q, %v", drift, err)
 	}
 }

@@ -82,7 +82,7 @@ func oid(t testing.TB, s string) git.OID {
 // stage plans and stages a tree.
 func (w *Worktree) stage(t *testing.T, tree string, known *git.OID) (*Plan, *Staged) {
 	t.Helper()
-	plan, err := w.Plan(t.Context(), oid(t, tree), known)
+	plan, err := w.Plan(t.Context(), oid(t, tree), asKnown(known))
 	if err != nil {
 		t.Fatalf("planning: %v", err)
 	}
@@ -107,7 +107,7 @@ func (w *Worktree) finish(t *testing.T, staged *Staged) {
 	if err := staged.Activate(); err != nil {
 		t.Fatalf("activating: %v", err)
 	}
-	if warning, err := staged.Commit(); err != nil || warning != "" {
+	if warning, err := commit(staged); err != nil || warning != "" {
 		t.Fatalf("committing: %q, %v", warning, err)
 	}
 	if err := staged.Discard(); err != nil {
@@ -129,14 +129,12 @@ func (s *site) agrees(t *testing.T, commit string, untracked bool) {
 	if err := os.WriteFile(filepath.Join(s.Repo.Dir, "HEAD"), []byte(commit+"\n"), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	questions := [][]string{{"status", "--porcelain"}}
+	question := []string{"status", "--porcelain"}
 	if untracked {
-		questions = [][]string{{"diff-files"}, {"diff-index", "--cached", commit}}
+		question = []string{"diff-index", commit} // of the files' inodes and the index
 	}
-	for _, question := range questions {
-		if answer := s.git(t, question...); answer != "" {
-			t.Fatalf("git %s: %s", question[0], answer)
-		}
+	if answer := s.git(t, question...); answer != "" {
+		t.Fatalf("git %s: %s", question[0], answer)
 	}
 }
 
@@ -187,4 +185,23 @@ func unchanged(t *testing.T, was gittest.Snapshot, dirs ...string) {
 	if diff := was.Diff(listing(t, dirs...)); diff != "" {
 		t.Fatalf("it changed:\n%s", diff)
 	}
+}
+
+// asKnown is what records would say: nothing, that the web root was never
+// deployed to, or the tree that it holds.
+func asKnown(tree *git.OID) Known {
+	switch {
+	case tree == nil:
+		return Known{}
+	case tree.IsZero():
+		return Known{Deployed: true, Elsewhere: true}
+	}
+	return Known{Deployed: true, Tree: *tree}
+}
+
+func commit(s *Staged) (warning string, err error) {
+	if err := s.PrepareIndex(); err != nil {
+		return "", err
+	}
+	return s.SwitchIndex()
 }

@@ -2,10 +2,13 @@ package worktree
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -14,8 +17,8 @@ import (
 	"bluegreen/internal/fault"
 )
 
-// A Staged deployment is written beside the web root, and can be activated and
-// undone. Its Record is all that another process needs to do either.
+// Staged deployments are written beside the web root, and can be activated and
+// undone.
 type Staged struct {
 	Record Record
 
@@ -24,9 +27,9 @@ type Staged struct {
 	// singles maps the place in the next index of a file that is put by itself
 	// to its operation: the rename changes the file's ctime.
 	singles map[int]int
-	// heirs maps a slot to what it inherits, where that is not what the stage
-	// directory gives.
-	heirs map[string]inheritance
+
+	id     string
+	stages []*root // opened, as in Record.Stages
 }
 
 // Stage writes what p changes beside the web root and makes it durable, with
@@ -34,7 +37,7 @@ type Staged struct {
 // many files are done, from several goroutines. When Stage fails nothing is
 // left behind; when the process dies, CleanUp removes what it wrote.
 func (w *Worktree) Stage(ctx context.Context, p *Plan, id string, progress func(done int)) (*Staged, error) {
-	s := &Staged{worktree: w, plan: p, singles: map[int]int{}, heirs: map[string]inheritance{}, Record: Record{Directory: Path(w.Dir), Tree: p.Tree}}
+	s := &Staged{worktree: w, plan: p, singles: map[int]int{}, id: id, Record: Record{Directory: Path(w.Dir), Tree: p.Tree}}
 	if len(p.Writes) == 0 && len(p.Deletes) == 0 {
 		return s, nil
 	}
@@ -46,12 +49,11 @@ func (w *Worktree) Stage(ctx context.Context, p *Plan, id string, progress func(
 		return nil, err
 	}
 	defer web.close()
-	stage, err := w.makeStage(web, id)
-	if err != nil {
-		return nil, err
+	err = s.fill(ctx, web, progress)
+	for _, stage := range s.stages {
+		stage.close()
 	}
-	s.Record.Stage = Path(stage)
-	if err := s.fill(ctx, web, progress); err != nil {
+	if err != nil {
 		s.Discard()
 		return nil, err
 	}
@@ -59,6 +61,10 @@ func (w *Worktree) Stage(ctx context.Context, p *Plan, id string, progress func(
 }
 
 func (s *Staged) fill(ctx context.Context, web *root, progress func(int)) error {
+	var err error
+	if s.Record.Inode, err = web.inode(); err != nil {
+		return err
+	}
 	places, err := s.place(web)
 	if err != nil {
 		return err
@@ -68,22 +74,16 @@ func (s *Staged) fill(ctx context.Context, web *root, progress func(int)) error 
 		return err
 	}
 	fault.Step("written")
-	if err := s.addRemovals(web); err != nil {
-		return err
-	}
 	for i := range s.Record.Operations {
 		op := &s.Record.Operations[i]
 		if op.Kind != Put {
 			continue
 		}
-		var st unix.Stat_t
-		if err := unix.Lstat(filepath.Join(string(s.Record.Stage), op.Slot), &st); err != nil {
-			return fmt.Errorf("staging %q: %w", op.Path, err)
+		st, absent, err := s.stages[op.Stage].lstat(op.Slot)
+		if err != nil || absent {
+			return fmt.Errorf("staging %q: it is gone again: %w", op.Path, err)
 		}
 		op.Inode = st.Ino
-	}
-	if err := s.sync(len(places)); err != nil {
-		return fmt.Errorf("making the staged files durable: %w", err)
 	}
 	fault.Step("staged")
 	return nil
@@ -108,104 +108,138 @@ func (w *Worktree) enoughRoom(p *Plan) error {
 	return nil
 }
 
-// stagePrefix begins the names of stage directories in the repository.
-const stagePrefix = "stage-"
+const (
+	// stagePrefix begins the names of stage directories in the repository.
+	stagePrefix = "stage-"
+	// stageNote lists the stage directories in the web root: CleanUp must know
+	// them from directories of the site's.
+	stageNote = "stages.json"
+)
 
-// stageNote names the stage directory in the web root, if there is one: CleanUp
-// must know it from a directory of the site's.
-const stageNote = "stage"
-
-// makeStage makes the stage directory, mode 0700: in the repository where a
-// rename into the web root is possible from there, else in the web root.
-func (w *Worktree) makeStage(web *root, id string) (string, error) {
-	stage := filepath.Join(w.StateDir, stagePrefix+id)
-	if !w.stageInState(web) {
-		stage = filepath.Join(w.Dir, ".bluegreen-"+id)
-		err := durable.WriteFile(filepath.Join(w.StateDir, stageNote), 0o600, func(out io.Writer) error {
-			_, err := io.WriteString(out, stage)
-			return err
-		})
-		if err != nil {
-			return "", err
-		}
-	}
-	if err := os.Mkdir(stage, 0o700); err != nil {
-		os.Remove(filepath.Join(w.StateDir, stageNote)) // it is not our directory
-		return "", fmt.Errorf("making a directory for staged files: %w", err)
-	}
-	// A default ACL or the umask may have taken bits away. The set-group-ID bit
-	// stays: what is staged inherits it.
-	st, err := os.Stat(stage)
-	if err == nil {
-		err = os.Chmod(stage, 0o700|st.Mode()&os.ModeSetgid)
+// addStage makes a stage directory, in the directory dir of the web root or,
+// where that is nil, in the state directory.
+func (s *Staged) addStage(dir *string, web *root) (int, error) {
+	w := s.worktree
+	name, parent := stagePrefix+s.id, w.StateDir
+	path := Path(name)
+	in, err := openRoot(parent)
+	if dir != nil {
+		name = ".bluegreen-" + s.id
+		path = Path(filepath.Join(w.Dir, *dir, name))
+		in.close()
+		in, err = web.sub(*dir)
 	}
 	if err != nil {
-		os.Remove(stage)
-		return "", fmt.Errorf("making a directory for staged files: %w", err)
+		return 0, err
 	}
-	return stage, nil
-}
-
-// stageInState tells whether files can be staged in the repository. They can
-// not when it is on another mount; and they should not when new files in the
-// web root inherit something from it (a group, an ACL, an SELinux type).
-func (w *Worktree) stageInState(web *root) bool {
-	const want = unix.STATX_BASIC_STATS | unix.STATX_MNT_ID
-	var there, here unix.Statx_t
-	if unix.Statx(web.fd, "", unix.AT_EMPTY_PATH, want, &there) != nil ||
-		unix.Statx(unix.AT_FDCWD, w.StateDir, 0, want, &here) != nil {
-		return false
-	}
-	sameMount := there.Mask&here.Mask&unix.STATX_MNT_ID != 0 && there.Mnt_id == here.Mnt_id &&
-		there.Dev_major == here.Dev_major && there.Dev_minor == here.Dev_minor
-	if !sameMount || there.Mode&unix.S_ISGID != 0 {
-		return false
-	}
-	for _, attribute := range []string{"system.posix_acl_default", "security.selinux"} {
-		if n, err := unix.Fgetxattr(web.fd, attribute, nil); err == nil && n > 0 {
-			return false
+	defer in.close()
+	if dir != nil {
+		if err := s.noteStage(path, true); err != nil {
+			return 0, err
 		}
 	}
-	return true
+	if err := unix.Mkdirat(in.fd, name, 0o700); err != nil {
+		if dir != nil {
+			s.noteStage(path, false) // it is not our directory
+		}
+		return 0, fmt.Errorf("making a directory for staged files in %q: %w", in.path, err)
+	}
+	stage, err := in.sub(name)
+	if err != nil {
+		return 0, err
+	}
+	s.stages = append(s.stages, stage)
+	inode, err := stage.inode()
+	s.Record.Stages = append(s.Record.Stages, Stage{Path: path, Inode: inode})
+	return len(s.stages) - 1, err
+}
+
+// noteStage writes down, durably, that the web root is about to have the stage
+// directory at path, or that it has not. Those of a recovery are noted beside
+// those of what it recovers.
+func (s *Staged) noteStage(path Path, there bool) error {
+	paths, err := s.worktree.notedStages()
+	if err != nil {
+		return err
+	}
+	paths = slices.DeleteFunc(paths, func(p Path) bool { return p == path })
+	note := filepath.Join(s.worktree.StateDir, stageNote)
+	if there {
+		paths = append(paths, path)
+	} else if len(paths) == 0 {
+		return durable.Remove(note)
+	}
+	return durable.WriteFile(note, 0o600, func(out io.Writer) error {
+		return json.NewEncoder(out).Encode(paths)
+	})
+}
+
+// notedStages returns what noteStage wrote down.
+func (w *Worktree) notedStages() ([]Path, error) {
+	note, err := os.ReadFile(filepath.Join(w.StateDir, stageNote))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	var paths []Path
+	if err == nil {
+		err = json.Unmarshal(note, &paths)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("looking for leftovers: %q: %w", stageNote, err)
+	}
+	return paths, nil
+}
+
+// stagePath returns where a stage lies: the repository may have been moved
+// since it was recorded.
+func (w *Worktree) stagePath(s Stage) string {
+	if filepath.IsAbs(string(s.Path)) {
+		return string(s.Path)
+	}
+	return filepath.Join(w.StateDir, string(s.Path))
 }
 
 // Discard removes what was staged, or what the web root held before.
-func (s *Staged) Discard() error { return Discard(s.Record) }
+func (s *Staged) Discard() error { return s.worktree.Discard(s.Record) }
 
-// Discard removes the stage directory of a record that has been activated for
-// good, or undone.
-func Discard(r Record) error {
-	if r.Stage == "" {
-		return nil
+// Discard removes the stage directories of a record that has been activated
+// for good, or undone, and an index that was prepared and not used.
+func (w *Worktree) Discard(r Record) error {
+	for _, stage := range r.Stages {
+		if err := removeStage(w.stagePath(stage)); err != nil {
+			return err
+		}
 	}
-	return removeStage(string(r.Stage))
+	if err := os.Remove(w.nextIndex()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("removing a prepared index: %w", err)
+	}
+	return nil
 }
 
 // CleanUp removes the stage directories of deployments that died before they
 // touched the web root. The caller holds the lock and has recovered.
 func (w *Worktree) CleanUp() error {
-	note := filepath.Join(w.StateDir, stageNote)
-	if stage, err := os.ReadFile(note); err == nil {
-		if err := removeStage(string(stage)); err != nil {
-			return err
-		}
-		if err := durable.Remove(note); err != nil {
-			return err
-		}
+	var r Record
+	noted, err := w.notedStages()
+	if err != nil {
+		return err
+	}
+	for _, path := range noted {
+		r.Stages = append(r.Stages, Stage{Path: path})
 	}
 	entries, err := os.ReadDir(w.StateDir)
 	if err != nil {
 		return fmt.Errorf("looking for leftovers: %w", err)
 	}
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), stagePrefix) {
-			continue
-		}
-		if err := removeStage(filepath.Join(w.StateDir, e.Name())); err != nil {
-			return err
+		if strings.HasPrefix(e.Name(), stagePrefix) {
+			r.Stages = append(r.Stages, Stage{Path: Path(e.Name())})
 		}
 	}
-	return nil
+	if err := w.Discard(r); err != nil || len(noted) == 0 {
+		return err
+	}
+	return durable.Remove(filepath.Join(w.StateDir, stageNote))
 }
 
 // removeStage removes a stage directory with whatever it holds: directories

@@ -2,9 +2,9 @@ package worktree
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -17,7 +17,7 @@ func TestUndo(t *testing.T) {
 	t.Parallel()
 	history, _ := gittest.History(21, 62)
 	s := newUndoSite(t, 22, history)
-	for range 25 {
+	for range 20 {
 		from, to := s.vandal.IntN(len(history)), s.vandal.IntN(len(history))
 		staged := s.prepare(t, from, to, 10)
 		if err := staged.Activate(); err != nil {
@@ -28,7 +28,7 @@ func TestUndo(t *testing.T) {
 				t.Fatalf("%q is not there when it is activated: %v", path, err)
 			}
 		}
-		if err := Undo(staged.Record); err != nil {
+		if err := staged.worktree.Undo(staged.Record); err != nil {
 			t.Fatalf("undoing: %v", err)
 		}
 		if err := staged.Discard(); err != nil {
@@ -55,35 +55,37 @@ func TestCutShort(t *testing.T) {
 	for range 6 {
 		staged := s.prepare(t, s.vandal.IntN(len(history)), s.vandal.IntN(len(history)), 6)
 		full := staged.Record
-		must(t, Activate(full))
+		must(t, staged.worktree.Activate(full))
 		after := listing(t, s.Dir)
-		must(t, Undo(full))
-		s.isBackBut(t, string(full.Stage))
+		must(t, staged.worktree.Undo(full))
+		s.isBackBut(t, staged.worktree.stagePath(full.Stages[0]))
 		for k, op := range full.Operations {
 			kinds[op.Kind]++
 			head, tail := full, full
 			head.Operations, tail.Operations = full.Operations[:k], full.Operations[k:]
 
-			must(t, Activate(head))
-			must(t, Undo(full))
-			s.isBackBut(t, string(full.Stage))
+			must(t, staged.worktree.Activate(head))
+			must(t, staged.worktree.Undo(full))
+			s.isBackBut(t, staged.worktree.stagePath(full.Stages[0]))
 
-			must(t, Activate(head))
-			must(t, Activate(full))
-			must(t, Activate(full))
+			must(t, staged.worktree.Activate(head))
+			must(t, staged.worktree.Activate(full))
+			must(t, staged.worktree.Activate(full))
 			unchanged(t, after, s.Dir)
 
-			must(t, Undo(tail))
-			must(t, Activate(full))
+			must(t, staged.worktree.Undo(tail))
+			must(t, staged.worktree.Activate(full))
 			unchanged(t, after, s.Dir)
 
-			must(t, Undo(tail))
-			must(t, Undo(full))
-			must(t, Undo(full))
-			s.isBackBut(t, string(full.Stage))
+			must(t, staged.worktree.Undo(tail))
+			must(t, staged.worktree.Undo(full))
+			must(t, staged.worktree.Undo(full))
+			s.isBackBut(t, staged.worktree.stagePath(full.Stages[0]))
 		}
 		must(t, staged.Discard())
-		must(t, Undo(full)) // the stage is gone: nothing is to be done
+		if err := staged.worktree.Undo(full); !errors.Is(err, ErrMoved) {
+			t.Errorf("without its stage: %v", err)
+		}
 		s.isBack(t)
 	}
 	for _, kind := range []string{Put, Take, Rmdir} {
@@ -180,11 +182,11 @@ func TestRecordOnDisk(t *testing.T) {
 			must(t, json.Unmarshal(data, &onDisk))
 			must(t, staged.Activate())
 			after := listing(t, w.Dir)
-			must(t, Activate(onDisk)) // recovery forwards: done already
+			must(t, staged.worktree.Activate(onDisk)) // recovery forwards: done already
 			unchanged(t, after, w.Dir)
-			must(t, Undo(onDisk))
+			must(t, staged.worktree.Undo(onDisk))
 			unchanged(t, before, w.Dir)
-			must(t, Activate(onDisk))
+			must(t, staged.worktree.Activate(onDisk))
 			unchanged(t, after, w.Dir)
 		})
 	}
@@ -219,8 +221,8 @@ func TestEmptiedDirectory(t *testing.T) {
 				t.Error("an emptied directory stays")
 			}
 			test.between(t, d)
-			must(t, Undo(staged.Record))
-			must(t, Undo(staged.Record))
+			must(t, staged.worktree.Undo(staged.Record))
+			must(t, staged.worktree.Undo(staged.Record))
 			must(t, staged.Discard())
 			after := gittest.Snap(t, w.Dir, true)
 			if test.notAsWas != "" {
@@ -253,7 +255,7 @@ func TestUndoAfterOthers(t *testing.T) {
 	write(t, at("replaced"), "theirs\n")
 	write(t, at("deleted"), "theirs\n")
 	write(t, at("d/theirs"), "theirs\n")
-	must(t, Undo(staged.Record))
+	must(t, staged.worktree.Undo(staged.Record))
 	must(t, staged.Discard())
 	for name, want := range map[string]string{"changed": "old\n", "deleted": "old\n", "d/deleted": "old\n",
 		"d/theirs": "theirs\n", "replaced": "theirs\n"} {
@@ -288,7 +290,7 @@ func TestSwappedForSymlink(t *testing.T) {
 			t.Error("an activation through a symlink succeeded")
 		}
 		unchanged(t, was, outside)
-		if err := Undo(staged.Record); err != nil {
+		if err := staged.worktree.Undo(staged.Record); err != nil {
 			t.Logf("undoing: %v", err)
 		}
 		unchanged(t, was, outside)
@@ -301,15 +303,33 @@ func TestUnknownOperation(t *testing.T) {
 	dir := gittest.Dir(t)
 	mkdir(t, filepath.Join(dir, "web"), 0o755)
 	mkdir(t, filepath.Join(dir, "stage"), 0o755)
-	r := Record{Directory: Path(filepath.Join(dir, "web")), Stage: Path(filepath.Join(dir, "stage")), Operations: []Operation{{Kind: "burn", Path: "x"}}}
-	for name, do := range map[string]func(Record) error{"activate": Activate, "undo": Undo} {
+	w := &Worktree{StateDir: dir}
+	inode := func(name string) uint64 {
+		r, err := openRoot(filepath.Join(dir, name))
+		must(t, err)
+		defer r.close()
+		n, err := r.inode()
+		must(t, err)
+		return n
+	}
+	r := Record{Directory: Path(filepath.Join(dir, "web")), Inode: inode("web"),
+		Stages: []Stage{{Path: "stage", Inode: inode("stage")}}, Operations: []Operation{{Kind: "burn", Path: "x"}}}
+	for name, do := range map[string]func(Record) error{"activate": w.Activate, "undo": w.Undo} {
 		if err := do(r); err == nil || !strings.Contains(err.Error(), `unknown operation "burn"`) {
 			t.Errorf("%s: %v", name, err)
 		}
+		other := r
+		other.Operations = []Operation{{Kind: Put, Path: "x", Stage: 1}}
+		if err := do(other); err == nil || !strings.Contains(err.Error(), "names no stage") {
+			t.Errorf("%s: %v", name, err)
+		}
+		other = r
+		other.Inode++ // another filesystem is mounted there, or none
+		if err := do(other); !errors.Is(err, ErrMoved) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
-	must(t, Activate(Record{Directory: "/nonexistent"})) // nothing to do is nothing done
-	must(t, Undo(Record{Directory: "/nonexistent"}))
-	if ops := slices.Clone(r.Operations); Discard(Record{Operations: ops}) != nil {
-		t.Error("discarding nothing failed")
-	}
+	must(t, w.Activate(Record{Directory: "/nonexistent"})) // nothing to do is nothing done
+	must(t, w.Undo(Record{Directory: "/nonexistent"}))
+	must(t, w.Discard(Record{Operations: r.Operations}))
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -26,10 +25,11 @@ const bulk = 100
 // fsyncEach is up to how many files are made durable one by one.
 const fsyncEach = 8
 
-// write writes the files. Each worker has a contiguous run of the paths, and
-// so, but for the seams, directories of its own.
-func (s *Staged) write(ctx context.Context, places []string, progress func(int)) error {
-	if err := s.makeDirs(places); err != nil {
+// write writes the files and makes them durable. Each worker has a contiguous
+// run of the paths, and so, but for the seams, directories of its own.
+func (s *Staged) write(ctx context.Context, places []place, progress func(int)) error {
+	dirs, err := s.makeDirs(places)
+	if err != nil {
 		return err
 	}
 	var done atomic.Int64
@@ -39,9 +39,23 @@ func (s *Staged) write(ctx context.Context, places []string, progress func(int))
 		}
 	}
 	if len(places) < bulk {
-		return s.writeFew(ctx, places, written)
+		err = s.writeFew(ctx, places, written)
+	} else {
+		err = s.writeMany(ctx, places, written)
 	}
-	parent := ctx
+	if ctx.Err() != nil {
+		return fmt.Errorf("staging: %w", ctx.Err())
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.sync(dirs); err != nil {
+		return fmt.Errorf("making the staged files durable: %w", err)
+	}
+	return nil
+}
+
+func (s *Staged) writeMany(ctx context.Context, places []place, written func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	workers := min(runtime.GOMAXPROCS(0), 4)
@@ -56,9 +70,6 @@ func (s *Staged) write(ctx context.Context, places []string, progress func(int))
 		})
 	}
 	wg.Wait()
-	if err := parent.Err(); err != nil {
-		return fmt.Errorf("staging: %w", err)
-	}
 	return firstCause(errs)
 }
 
@@ -75,65 +86,50 @@ func firstCause(errs []error) error {
 	return canceled
 }
 
-// give makes the directory at path an heir of the directory that it will be
-// put into, and what is made in it after it. The kernel would give a group
-// that we are not in, and lets nobody else do so: then the group stays ours.
-func (h inheritance) give(path string) error {
-	os.Chown(path, -1, h.group)
-	st, err := os.Stat(path)
-	if err != nil {
-		return fmt.Errorf("staging: %w", err)
+// makeDirs makes the directories in the stages. They are returned, with the
+// stages themselves.
+func (s *Staged) makeDirs(places []place) (map[place]bool, error) {
+	made := map[place]bool{}
+	for _, stage := range s.stages {
+		made[place{stage: stage}] = true
 	}
-	mode := st.Mode() &^ os.ModeSetgid
-	if h.setgid {
-		mode |= os.ModeSetgid
-	}
-	if err := os.Chmod(path, mode); err != nil {
-		return fmt.Errorf("staging: %w", err)
-	}
-	return nil
-}
-
-func (s *Staged) makeDirs(places []string) error {
-	made := map[string]bool{}
-	var mkdir func(dir string) error
-	mkdir = func(dir string) error {
-		if dir == "" || made[dir] {
+	var mkdir func(dir place) error
+	mkdir = func(dir place) error {
+		if made[dir] {
 			return nil
 		}
-		parent, _ := split(dir)
-		if err := mkdir(parent); err != nil {
+		parent, _ := split(dir.path)
+		if err := mkdir(place{dir.stage, parent}); err != nil {
 			return err
 		}
 		made[dir] = true
-		path := filepath.Join(string(s.Record.Stage), dir)
-		if err := os.Mkdir(path, 0o777); err != nil {
-			return fmt.Errorf("staging: %w", err)
-		}
-		if heir, differs := s.heirs[dir]; differs {
-			return heir.give(path)
+		if err := unix.Mkdirat(dir.stage.fd, dir.path, 0o777); err != nil {
+			return fmt.Errorf("staging: making a directory: %w", err)
 		}
 		return nil
 	}
-	for i, place := range places {
-		dir, _ := split(place)
-		if s.plan.Writes[i].Mode == tree.Submodule {
-			dir = place
+	for i, p := range places {
+		if p.path == "" {
+			continue
 		}
-		if err := mkdir(dir); err != nil {
-			return err
+		dir, _ := split(p.path)
+		if s.plan.Writes[i].Mode == tree.Submodule {
+			dir = p.path
+		}
+		if err := mkdir(place{p.stage, dir}); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return made, nil
 }
 
 // writeFew is for a handful of files, which need no further process.
-func (s *Staged) writeFew(ctx context.Context, places []string, written func()) error {
+func (s *Staged) writeFew(ctx context.Context, places []place, written func()) error {
 	objects := s.worktree.Repo.Objects(ctx)
 	defer objects.Close()
 	for i, place := range places {
 		write := &s.plan.Writes[i]
-		if place == "" || write.Mode == tree.Submodule {
+		if place.path == "" || write.Mode == tree.Submodule {
 			continue
 		}
 		err := s.writeOne(place, write, func(w io.Writer) error { return objects.Copy(write.OID, w) })
@@ -145,11 +141,11 @@ func (s *Staged) writeFew(ctx context.Context, places []string, written func()) 
 	return nil
 }
 
-func (s *Staged) writeRun(ctx context.Context, places []string, from, to int, written func()) error {
+func (s *Staged) writeRun(ctx context.Context, places []place, from, to int, written func()) error {
 	var oids []git.OID
 	var which []int
 	for i := from; i < to; i++ {
-		if places[i] != "" && s.plan.Writes[i].Mode != tree.Submodule {
+		if places[i].path != "" && s.plan.Writes[i].Mode != tree.Submodule {
 			oids = append(oids, s.plan.Writes[i].OID)
 			which = append(which, i)
 		}
@@ -170,22 +166,17 @@ func (s *Staged) writeRun(ctx context.Context, places []string, from, to int, wr
 
 // writeOne writes one file with the mode that git gives it: all bits that the
 // umask leaves. Its Stat goes into the next index.
-func (s *Staged) writeOne(place string, write *Write, content func(io.Writer) error) error {
-	path := filepath.Join(string(s.Record.Stage), place)
-	group := -1
-	if heir, differs := s.heirs[place]; differs {
-		group = heir.group
-	}
+func (s *Staged) writeOne(at place, write *Write, content func(io.Writer) error) error {
 	var st unix.Stat_t
 	var err error
 	if write.Mode == tree.Symlink {
-		err = makeSymlink(path, group, &st, content)
+		err = at.makeSymlink(&st, content)
 	} else {
-		perm := os.FileMode(0o666)
+		perm := uint32(0o666)
 		if write.Mode == tree.Executable {
 			perm = 0o777
 		}
-		err = makeFile(path, perm, group, len(s.plan.Writes) <= fsyncEach, &st, content)
+		err = at.makeFile(perm, len(s.plan.Writes) <= fsyncEach, &st, content)
 	}
 	if err != nil {
 		return fmt.Errorf("staging %q: %w", write.Path, err)
@@ -194,63 +185,53 @@ func (s *Staged) writeOne(place string, write *Write, content func(io.Writer) er
 	return nil
 }
 
-func makeSymlink(path string, group int, st *unix.Stat_t, content func(io.Writer) error) error {
+func (p place) makeSymlink(st *unix.Stat_t, content func(io.Writer) error) error {
 	var target strings.Builder
 	if err := content(&target); err != nil {
 		return err
 	}
-	if err := os.Symlink(target.String(), path); err != nil {
+	if err := unix.Symlinkat(target.String(), p.stage.fd, p.path); err != nil {
 		return err
 	}
-	if group >= 0 {
-		os.Lchown(path, -1, group) // see give
-	}
-	return unix.Lstat(path, st)
+	return unix.Fstatat(p.stage.fd, p.path, st, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-func makeFile(path string, perm os.FileMode, group int, sync bool, st *unix.Stat_t, content func(io.Writer) error) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, perm)
+func (p place) makeFile(perm uint32, sync bool, st *unix.Stat_t, content func(io.Writer) error) error {
+	fd, err := unix.Openat(p.stage.fd, p.path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, perm)
 	if err != nil {
 		return err
 	}
+	f := os.NewFile(uintptr(fd), p.path)
 	defer f.Close()
 	if err := content(f); err != nil {
 		return err
-	}
-	if group >= 0 {
-		f.Chown(-1, group) // see give
 	}
 	if sync {
 		if err := f.Sync(); err != nil {
 			return err
 		}
 	}
-	if err := unix.Fstat(int(f.Fd()), st); err != nil {
+	if err := unix.Fstat(fd, st); err != nil {
 		return err
 	}
 	return f.Close()
 }
 
 // sync makes the staged files durable: few of them were synced one by one, and
-// only their directories are left; else all of the filesystem is.
-func (s *Staged) sync(files int) error {
-	stage, err := openRoot(string(s.Record.Stage))
-	if err != nil {
-		return err
+// only their directories are left; else all of the filesystems are.
+func (s *Staged) sync(dirs map[place]bool) error {
+	if len(s.plan.Writes) > fsyncEach {
+		for _, stage := range s.stages {
+			if err := unix.Syncfs(stage.fd); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	defer stage.close()
-	if files > fsyncEach {
-		return unix.Syncfs(stage.fd)
-	}
-	return filepath.WalkDir(string(s.Record.Stage), func(path string, d os.DirEntry, err error) error {
-		if err != nil || !d.IsDir() {
+	for dir := range dirs {
+		if err := dir.stage.syncDirs(map[string]bool{dir.path: true}); err != nil {
 			return err
 		}
-		dir, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer dir.Close()
-		return dir.Sync()
-	})
+	}
+	return nil
 }

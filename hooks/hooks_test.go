@@ -1,0 +1,103 @@
+// Package hooks_test runs the programs as their users do: real git, real
+// pushes, real directories. The scripts in testdata/script are one story each.
+package hooks_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"bluegreen/internal/gittest"
+	"bluegreen/internal/operator"
+	"bluegreen/internal/receive"
+)
+
+// TestMain lets the test binary play the four programs.
+func TestMain(m *testing.M) {
+	hook := func(name string, work receive.Hook) func() {
+		return func() { os.Exit(receive.Main(name, work, os.Args[1:])) }
+	}
+	testscript.Main(m, map[string]func(){
+		"pre-receive":  hook("pre-receive", receive.PreReceive),
+		"proc-receive": hook("proc-receive", receive.ProcReceive),
+		"post-receive": hook("post-receive", receive.PostReceive),
+		"bluegreen": func() {
+			os.Exit(operator.Main(operator.Program{Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr, Environ: os.Environ()}))
+		},
+	})
+}
+
+// hermetic is gittest's environment, with a home to write to and a pusher who
+// has a name.
+func hermetic(home string) []string {
+	return append(gittest.Environ(),
+		"HOME="+home,
+		"TMPDIR="+home,
+		"BLUEGREEN_USER=ada",
+		"GORACE=atexit_sleep_ms=0", // else each program that the test binary plays takes a second more
+	)
+}
+
+func TestScripts(t *testing.T) { runScripts(t, "testdata/script", nil) }
+
+// TestEverySubset tells one story with each subset of the hooks installed.
+func TestEverySubset(t *testing.T) {
+	hooks := []string{"pre-receive", "proc-receive", "post-receive"}
+	for set := 1; set < 1<<len(hooks); set++ {
+		var installed []string
+		for i, hook := range hooks {
+			if set&(1<<i) != 0 {
+				installed = append(installed, hook)
+			}
+		}
+		t.Run(strings.Join(installed, ","), func(t *testing.T) {
+			t.Parallel()
+			runScripts(t, "testdata/subset", installed)
+		})
+	}
+}
+
+// TestHostile pushes what must not reach a disk, through each of the doors.
+func TestHostile(t *testing.T) {
+	for _, installed := range [][]string{
+		{"pre-receive", "proc-receive", "post-receive"}, {"proc-receive"}, {"post-receive"},
+	} {
+		t.Run(strings.Join(installed, ","), func(t *testing.T) {
+			t.Parallel()
+			runScripts(t, "testdata/hostile", installed)
+		})
+	}
+}
+
+// runScripts runs the scripts in dir. In them $HOOKS names the hooks, and each
+// hook's name is a condition that holds when it is among them.
+func runScripts(t *testing.T, dir string, installed []string) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 dir,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds:                commands,
+		Condition:           func(hook string) (bool, error) { return slices.Contains(installed, hook), nil },
+		Setup: func(e *testscript.Env) error {
+			home := filepath.Join(e.WorkDir, ".home")
+			if err := os.Mkdir(home, 0o700); err != nil {
+				return err
+			}
+			for _, kv := range hermetic(home) {
+				name, value, _ := strings.Cut(kv, "=")
+				if name != "PATH" {
+					e.Setenv(name, value)
+				}
+			}
+			e.Setenv("SRV", filepath.Join(e.WorkDir, "srv.git"))
+			e.Setenv("WWW", filepath.Join(e.WorkDir, "www"))
+			e.Setenv("HOOKS", strings.Join(installed, " "))
+			e.Setenv("ESCAPES", "\x1b[31mred\x07\u009b2J\u202etxt\r")
+			return nil
+		},
+	})
+}
