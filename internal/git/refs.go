@@ -24,6 +24,16 @@ func (r *Repository) Ref(ctx context.Context, name string) (OID, error) {
 			return oid, nil
 		}
 	}
+	if !strings.HasPrefix(name, "refs/") { // HEAD
+		out, err := r.Run(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", name)
+		if exitStatus(err) == 1 {
+			return OID{}, nil
+		}
+		if err != nil {
+			return OID{}, fmt.Errorf("reading ref %q: %w", name, err)
+		}
+		return ParseOID(strings.TrimSpace(out))
+	}
 	// Not rev-parse, which takes "refs/heads/a" for a short name where there is
 	// a refs/heads/refs/heads/a.
 	refs, err := r.listRefs(ctx, name)

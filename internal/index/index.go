@@ -181,7 +181,7 @@ func (p *parser) entry() (Entry, error) {
 	}
 	if err == nil && e.Path == "" {
 		// A split index names what replaces an entry by its number.
-		return Entry{}, fmt.Errorf("an entry without a path: %w", ErrUnsupported)
+		return Entry{}, fmt.Errorf("%q is not a path: %w", "", ErrUnsupported)
 	}
 	if err == nil && !safePath(e.Path) {
 		err = fmt.Errorf("%q is not a path", e.Path)

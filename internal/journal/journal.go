@@ -88,15 +88,22 @@ var ErrDamaged = errors.New("journal is damaged")
 func (j *Journal) Unfinished() (*Transaction, error) {
 	var t Transaction
 	found, err := j.read(undoingFile, &t)
-	if found && err == nil {
-		t.Phase = Undoing
-		return &t, nil
-	}
-	if err == nil {
+	undoing := found
+	if !found && err == nil {
 		found, err = j.read(transactionFile, &t)
 	}
 	if !found || err != nil {
 		return nil, err
+	}
+	if known := t.Phase == Activating || t.Phase == Committing || t.Phase == Undoing; t.ID == "" || !known || t.Work.Directory == "" {
+		name := transactionFile
+		if undoing {
+			name = undoingFile
+		}
+		return nil, fmt.Errorf("%q: %w: it lacks what every transaction has", filepath.Join(j.Dir, name), ErrDamaged)
+	}
+	if undoing {
+		t.Phase = Undoing
 	}
 	return &t, nil
 }
@@ -161,6 +168,9 @@ func (j *Journal) Deployed() (*Deployed, error) {
 	found, err := j.read(deployedFile, &d)
 	if !found || err != nil {
 		return nil, err
+	}
+	if d.Commit.IsZero() || d.Directory == "" {
+		return nil, fmt.Errorf("%q: %w: it lacks what every deployment has", filepath.Join(j.Dir, deployedFile), ErrDamaged)
 	}
 	return &d, nil
 }
