@@ -295,7 +295,7 @@ func (a *activation) undoCreation(op *Operation) error {
 	}
 	var st unix.Stat_t
 	err = unix.Fstatat(fd, base, &st, unix.AT_SYMLINK_NOFOLLOW)
-	if isAbsent(err) || err == nil && st.Ino != op.Inode {
+	if isAbsent(err) || err == nil && (st.Ino != op.Inode || op.Birth != birth(fd, base)) {
 		return nil
 	}
 	if err != nil {

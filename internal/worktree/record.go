@@ -45,6 +45,7 @@ type Operation struct {
 	Stage int    `json:"stage,omitempty"`
 	Slot  string `json:"slot"`
 	Inode uint64 `json:"inode,omitempty"` // of what is put: tells whether it was
+	Birth int64  `json:"birth,omitempty"` // of that inode, in ns: its number may be used again
 }
 
 // A Path is a name of the filesystem: any bytes. In JSON, which has no bytes,

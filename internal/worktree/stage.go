@@ -83,7 +83,7 @@ func (s *Staged) fill(ctx context.Context, web *root, progress func(int)) error 
 		if err != nil || absent {
 			return fmt.Errorf("staging %q: it is gone again: %w", op.Path, err)
 		}
-		op.Inode = st.Ino
+		op.Inode, op.Birth = st.Ino, birth(s.stages[op.Stage].fd, op.Slot)
 	}
 	fault.Step("staged")
 	return nil
