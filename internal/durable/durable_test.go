@@ -69,7 +69,7 @@ func TestWriteFile(t *testing.T) {
 		{"replace", func(t *testing.T, path string) { put(t, path, "old and longer\n") }, text("new\n"), "new\n", nil},
 		{"after a crash", func(t *testing.T, path string) {
 			put(t, path, "old\n")
-			put(t, path+".new", "left over, and longer than the new one\n")
+			put(t, path+".new", "left over, and longer than the new one\n") // and readable by all
 		}, text("new\n"), "new\n", nil},
 		{"left over as a symlink", func(t *testing.T, path string) {
 			put(t, path+".target", "target\n")
@@ -99,7 +99,7 @@ func TestWriteFile(t *testing.T) {
 				test.prepare(t, path)
 			}
 			before := names(t, dir)
-			err := WriteFile(path, 0o640, test.write)
+			err := WriteFile(path, 0o600, test.write)
 			if !errors.Is(err, test.err) {
 				t.Errorf("error %v, want %v", err, test.err)
 			}
@@ -117,7 +117,7 @@ func TestWriteFile(t *testing.T) {
 				if got := content(t, path); got != test.want {
 					t.Errorf("%q, want %q", got, test.want)
 				}
-				if test.err == nil && st.Mode().Perm() != 0o640 {
+				if test.err == nil && st.Mode().Perm() != 0o600 {
 					t.Errorf("mode %v", st.Mode())
 				}
 			}

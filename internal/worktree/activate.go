@@ -91,13 +91,34 @@ func (w *Worktree) Activate(r Record) error {
 		return fmt.Errorf("activating: %w", err)
 	}
 	defer a.close()
-	for i := range r.Operations {
-		if err := a.do(&r.Operations[i]); err != nil {
-			return fmt.Errorf("activating %q: %w", r.Operations[i].Path, err)
+	// First what is new: a changed page may want a new style sheet.
+	for _, step := range []func(*Operation) error{a.create, a.do} {
+		for i := range r.Operations {
+			if err := step(&r.Operations[i]); err != nil {
+				return fmt.Errorf("activating %q: %w", r.Operations[i].Path, err)
+			}
 		}
-		fault.Step("activate " + r.Operations[i].Kind)
 	}
 	return a.sync()
+}
+
+// create carries out a put where nothing is in the way yet.
+func (a *activation) create(op *Operation) error {
+	if op.Kind != Put {
+		return nil
+	}
+	if used, err := a.used(op); err != nil || used {
+		return err
+	}
+	fd, base, err := a.touch(string(op.Path))
+	if err == nil {
+		err = rename(a.stages[op.Stage].fd, op.Slot, fd, base, unix.RENAME_NOREPLACE)
+	}
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	fault.Step("activate " + op.Kind)
+	return err
 }
 
 // Undo takes back the operations of r that have been carried out, the last one
@@ -173,6 +194,7 @@ func (a *activation) used(op *Operation) (bool, error) {
 }
 
 func (a *activation) do(op *Operation) error {
+	defer fault.Step("activate " + op.Kind)
 	switch op.Kind {
 	case Put:
 		if used, err := a.used(op); err != nil || used {
@@ -308,12 +330,12 @@ func (a *activation) undoCreation(op *Operation) error {
 // name that it came from.
 func putOrExchange(fromFD int, from string, toFD int, to string) error {
 	for range 100 { // somebody who creates and removes the name all the time loses
-		err := rename(fromFD, from, toFD, to, unix.RENAME_NOREPLACE)
-		if !errors.Is(err, unix.EEXIST) {
+		err := rename(fromFD, from, toFD, to, unix.RENAME_EXCHANGE)
+		if !errors.Is(err, unix.ENOENT) {
 			return err
 		}
-		err = rename(fromFD, from, toFD, to, unix.RENAME_EXCHANGE)
-		if !errors.Is(err, unix.ENOENT) {
+		err = rename(fromFD, from, toFD, to, unix.RENAME_NOREPLACE)
+		if !errors.Is(err, unix.EEXIST) {
 			return err
 		}
 	}

@@ -90,13 +90,14 @@ type placer struct {
 	common  traits            // of what is put from the first stage
 	anchors map[string]string // directory → what is put to have it, "" for one that exists
 	slots   map[string]int    // what is put → its operation
-	stages  map[string]int    // directory that exists → the stage for it
+	stages  map[traits]int
+	known   map[string]traits // of directories that exist
 }
 
 // newPlacer makes the first stage: in the repository where that is as good as
 // in the web root.
 func (s *Staged) newPlacer(web *root) (*placer, error) {
-	p := &placer{staged: s, web: web, anchors: map[string]string{}, slots: map[string]int{}, stages: map[string]int{}}
+	p := &placer{staged: s, web: web, anchors: map[string]string{}, slots: map[string]int{}, stages: map[traits]int{}, known: map[string]traits{}}
 	state, err := openRoot(s.worktree.StateDir)
 	if err != nil {
 		return nil, err
@@ -111,6 +112,7 @@ func (s *Staged) newPlacer(web *root) (*placer, error) {
 		return nil, err
 	}
 	p.common = there
+	p.stages[there] = 0
 	if here == there && here.group == -1 && here.acl == "" {
 		_, err = s.addStage(nil, web)
 	} else {
@@ -119,23 +121,58 @@ func (s *Staged) newPlacer(web *root) (*placer, error) {
 	return p, err
 }
 
-// stageFor returns the stage for the entries of dir, a directory that exists.
+// stageFor returns the stage for what is put into dir, a directory that exists.
+// Directories of the same traits share one.
 func (p *placer) stageFor(dir string) (int, error) {
-	if stage, known := p.stages[dir]; known {
-		return stage, nil
-	}
-	r, err := p.web.sub(dir)
+	t, err := p.traits(dir)
 	if err != nil {
 		return 0, err
 	}
-	t, err := r.traits()
-	r.close()
-	stage := 0
-	if err == nil && t != p.common {
-		stage, err = p.staged.addStage(&dir, p.web)
+	stage, found := p.stages[t]
+	if !found {
+		if stage, err = p.staged.addStage(&dir, p.web); err != nil {
+			return 0, err
+		}
+		p.stages[t] = stage
 	}
-	p.stages[dir] = stage
-	return stage, err
+	return stage, nil
+}
+
+// stageOnMount returns a stage for what leaves dir. It only has to be on the
+// same mount, and must not lie in a directory that is being emptied: so it is
+// at the top of the mount.
+func (p *placer) stageOnMount(dir string) (int, error) {
+	here, err := p.traits(dir)
+	if err != nil || here.mount == p.common.mount {
+		return 0, err
+	}
+	for dir != "" {
+		parent, _ := split(dir)
+		above, err := p.traits(parent)
+		if err != nil {
+			return 0, err
+		}
+		if above.mount != here.mount {
+			break
+		}
+		dir = parent
+	}
+	return p.stageFor(dir)
+}
+
+// traits returns those of a directory that exists.
+func (p *placer) traits(dir string) (traits, error) {
+	if t, known := p.known[dir]; known {
+		return t, nil
+	}
+	r, err := p.web.sub(dir)
+	if err != nil {
+		return traits{}, err
+	}
+	defer r.close()
+	t, err := r.traits()
+	p.known[dir] = t
+	return t, err
 }
 
 // anchor returns what is put in order to have path: path itself, or the
@@ -183,7 +220,11 @@ func (p *placer) slot(anchor string) (int, error) {
 // operation adds an operation on path, whose directory exists.
 func (p *placer) operation(kind, path string) (int, error) {
 	dir, _ := split(path)
-	stage, err := p.stageFor(dir)
+	find := p.stageOnMount
+	if kind == Put {
+		find = p.stageFor
+	}
+	stage, err := find(dir)
 	if err != nil {
 		return 0, err
 	}

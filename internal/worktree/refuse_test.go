@@ -421,7 +421,7 @@ func TestDrift(t *testing.T) {
 	must(t, os.WriteFile(at("same"), []byte("emas\n"), 0o644))
 	must(t, os.Remove(at("d/deleted")))
 	must(t, os.Chmod(at("mode"), 0o755))
-	must(t, os.Chmod(at("private"), 0o600))
+	must(t, os.Chmod(at("private"), 0o604))
 	must(t, os.Chmod(at("run"), 0o644))
 	must(t, os.Chtimes(at("touched"), epoch, epoch))
 	must(t, os.Remove(at("link")))
@@ -470,7 +470,7 @@ func TestVerifyOff(t *testing.T) {
 func TestSetgidDirectory(t *testing.T) {
 	t.Parallel()
 	repo := gittest.Bare(t)
-	commits := gittest.Commits(t, repo, gittest.Files("g/a", "x\n"), gittest.Files("g/a", "y\n", "g/new/b", "y\n"))
+	commits := gittest.Commits(t, repo, gittest.Files("g/a", "x\n"), gittest.Files("g/a", "y\n", "g/new/b", "y\n"), gittest.Files("a", "x\n"))
 	s := newSite(t, repo)
 	trees := gittest.TreesOf(t, repo, commits)
 	checkout(t, s.theirRepo, s.theirs, commits[0])
@@ -480,6 +480,36 @@ func TestSetgidDirectory(t *testing.T) {
 	checkout(t, s.theirRepo, s.theirs, commits[1])
 	s.deploy(t, trees[1], nil)
 	s.same(t)
+	checkout(t, s.theirRepo, s.theirs, commits[2]) // and it goes
+	s.deploy(t, trees[2], nil)
+	s.same(t)
+}
+
+// TestManySetgidDirectories: directories that hand down the same share a
+// stage. Each stage is noted durably.
+func TestManySetgidDirectories(t *testing.T) {
+	t.Parallel()
+	repo := gittest.Bare(t)
+	before, after := gittest.Tree{}, gittest.Tree{}
+	for i := range 50 {
+		path := fmt.Sprintf("%d/f", i)
+		before[path] = gittest.Node{Mode: gittest.File, Data: "x\n"}
+		after[path] = gittest.Node{Mode: gittest.File, Data: "y\n"}
+	}
+	trees := gittest.TreesOf(t, repo, gittest.Commits(t, repo, before, after))
+	w := newWorktree(t, repo, filepath.Join(gittest.Dir(t), "web"))
+	w.deploy(t, trees[0], nil)
+	for i := range 50 {
+		mkdir(t, filepath.Join(w.Dir, fmt.Sprint(i)), 0o775|os.ModeSetgid)
+	}
+	_, staged := w.stage(t, trees[1], nil)
+	if n := len(staged.Record.Stages); n > 2 {
+		t.Errorf("%d stages", n)
+	}
+	w.finish(t, staged)
+	if got := read(t, filepath.Join(w.Dir, "49/f")); got != "y\n" {
+		t.Errorf("%q", got)
+	}
 }
 
 func TestSHA256(t *testing.T) {
