@@ -27,8 +27,12 @@ bin/linux-amd64 bin/linux-arm64:
 	@mkdir -p $@
 	GOOS=linux GOARCH=$(patsubst bin/linux-%,%,$@) $(BUILD) -o $@/ $(PROGRAMS:%=./%)
 
+# The tests sync thousands of small files: memory spares the disk, where there
+# is enough of it and programs may be run from it.
+MEMORY = $(shell f=$$(mktemp /dev/shm/bluegreen.XXXXXX 2>/dev/null) && echo : >$$f && chmod +x $$f && $$f && \
+	[ $$(df -Pk /dev/shm | awk 'END {print $$4}') -gt 1500000 ] && echo /dev/shm; rm -f $$f)
 test:
-	$(GO) test -race ./...
+	TMPDIR=$(or $(MEMORY),$${TMPDIR:-/tmp}) $(GO) test -race ./...
 
 lint:
 	@unformatted=$$(gofmt -l hooks install internal examples); \

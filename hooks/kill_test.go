@@ -155,36 +155,44 @@ func (k killing) walk(t *testing.T) {
 // succeeds tells whether the client of a deployment is told that it did.
 func (k killing) succeeds() bool { return !k.fails || k.hooks[0] == "post-receive" }
 
-// restore brings the old commit back.
+// restore brings the old commit back, by the shorter way.
 func (w *walker) restore() {
-	if w.operator {
-		w.run(w.git, "bluegreen", "deploy", w.old)
-		return
+	if !w.operator {
+		w.run(w.git, "git", "update-ref", "refs/heads/master", w.old)
 	}
-	if w.ref("refs/heads/master") != w.old {
-		w.pushed("+" + w.old + ":refs/heads/master")
-	}
+	w.run(w.git, "bluegreen", "deploy", w.old)
 }
 
 // killed kills a deployment at the last of its first steps, recovers, and looks
-// at what is left. If again is set, it pushes once more: that works, as it
-// would have without the kill.
-func (w *walker) killed(first []string, again bool) {
+// at what is left. If more is set, it pushes once more.
+func (w *walker) killed(first []string, more bool) {
 	what := w.kill(first)
 	held := w.recovered(what)
 	if want := w.outcome(first); held != want {
 		w.Errorf("%s: the web root holds %s, want %s", what, held, want)
 	}
-	if again && !w.operator && w.ref("refs/heads/master") != w.new {
-		status, out := w.push(nil, "+"+w.new+":refs/heads/master")
-		if (status == 0) != w.succeeds() {
-			w.Errorf("%s: the next push: status %d\n%s", what, status, out)
-		}
-		if site := w.web(false).without("untracked"); !w.fails && !maps.Equal(site, w.newSite) {
-			w.Errorf("%s, pushed again:\n%s", what, diff(w.newSite, site))
-		}
+	if more && !w.operator {
+		w.pushMore(what)
 	}
 	w.restore()
+}
+
+// pushMore pushes the new commit if it is not there, else the old one: that
+// works as it would have without the kill.
+func (w *walker) pushMore(what string) {
+	commit, site, succeeds := w.new, w.newSite, w.succeeds()
+	if w.ref("refs/heads/master") == w.new {
+		commit, site, succeeds = w.old, w.oldSite, true
+	} else if w.fails {
+		site = w.oldSite
+	}
+	status, out := w.push(nil, "+"+commit+":refs/heads/master")
+	if (status == 0) != succeeds {
+		w.Errorf("%s: the next push: status %d\n%s", what, status, out)
+	}
+	if got := w.web(false).without("untracked"); !maps.Equal(got, site) {
+		w.Errorf("%s, pushed again:\n%s", what, diff(site, got))
+	}
 }
 
 // recoveryKilled kills the recovery of a killed deployment at its first step,

@@ -455,7 +455,15 @@ func TestSignalsAreDefault(t *testing.T) {
 	if err == nil || err.Error() != `"/bin/sh" was killed by signal 1 (hangup)` {
 		t.Errorf("error %v", err)
 	}
-	if !slices.Equal(out.Tail, []string{"y", "SigIgn:\t0000000000000000"}) {
+	var ignored uint64
+	if len(out.Tail) != 2 || out.Tail[0] != "y" {
+		t.Fatalf("tail %q", out.Tail)
+	}
+	if _, err := fmt.Sscanf(out.Tail[1], "SigIgn:\t%x", &ignored); err != nil {
+		t.Fatal(err)
+	}
+	// Who runs the tests may ignore signals of its own.
+	if ignored&(1<<(syscall.SIGPIPE-1)|1<<(syscall.SIGHUP-1)) != 0 {
 		t.Errorf("tail %q", out.Tail)
 	}
 }

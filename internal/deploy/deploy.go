@@ -86,6 +86,9 @@ type Outcome struct {
 	Submodules       []string // gitlinks written as empty directories
 	Checks           int      // that are healthy
 	Took             time.Duration
+	// Unrecorded says which records could not be written, empty for none:
+	// recovery completes them.
+	Unrecorded string
 }
 
 // A Session holds the lock of an environment. Whatever a crash had interrupted
@@ -137,6 +140,8 @@ type run struct {
 	staged   *worktree.Staged
 	deployed journal.Deployed
 	journal  *journal.Transaction
+
+	unrecorded string
 }
 
 // Deploy carries out one deployment. When it returns an error the web root and
@@ -154,7 +159,7 @@ func (s *Session) Deploy(ctx context.Context, req Request) (*Outcome, error) {
 		return nil, r.record(err)
 	}
 	return &Outcome{Commit: req.Commit, Previous: r.event.Previous, Files: r.event.Files,
-		Repairs: r.plan.Repairs, Submodules: r.plan.Submodules, Checks: len(r.Checks), Took: time.Duration(r.event.DurationMS) * time.Millisecond}, nil
+		Repairs: r.plan.Repairs, Submodules: r.plan.Submodules, Checks: len(r.Checks), Took: time.Duration(r.event.DurationMS) * time.Millisecond, Unrecorded: r.unrecorded}, nil
 }
 
 // prepare does all that leaves the web root alone: it decides what to change
@@ -245,9 +250,7 @@ func (r *run) commit(ctx context.Context) error {
 	fault.Step("ref moved")
 	r.event.DurationMS = time.Since(r.started).Milliseconds()
 	if err := r.recordSuccess(); err != nil {
-		// The release is deployed and stays; recovery completes the records.
-		r.Observe(Notice{Kind: Warning, Text: "the release is deployed, but not all of its records could be written: " + oneLine(err)})
-		r.Observe(Notice{Kind: Hint, Text: "make room if the disk is full, then run \"bluegreen recover\" on the server"})
+		r.unrecorded = oneLine(err) // the release is deployed and stays
 	}
 	return nil
 }

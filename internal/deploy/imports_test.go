@@ -152,8 +152,11 @@ func importsBelow(t *testing.T, root string, dirs ...string) map[string][]string
 	imports := map[string][]string{}
 	for _, dir := range dirs {
 		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() && d.Name() == "testdata" {
-				return errorOrSkip(err)
+			if err != nil {
+				return err
+			}
+			if d.IsDir() && d.Name() == "testdata" {
+				return filepath.SkipDir
 			}
 			if d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 				return nil
@@ -184,11 +187,4 @@ func importsBelow(t *testing.T, root string, dirs ...string) map[string][]string
 		}
 	}
 	return imports
-}
-
-func errorOrSkip(err error) error {
-	if err != nil {
-		return err
-	}
-	return filepath.SkipDir
 }

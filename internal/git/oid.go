@@ -22,7 +22,7 @@ type OID struct {
 // All zeros, in either length, give the zero OID.
 func ParseOID(s string) (OID, error) {
 	if len(s) != 40 && len(s) != 64 || strings.ToLower(s) != s {
-		return OID{}, fmt.Errorf("%q is not an object name", s)
+		return OID{}, fmt.Errorf("%q is not an object name", s[:min(len(s), 64)])
 	}
 	raw, err := hex.DecodeString(s)
 	if err != nil {

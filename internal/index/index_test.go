@@ -491,6 +491,44 @@ func TestForged(t *testing.T) {
 	}
 }
 
+// TestExtensions: one that changes what the entries mean is not passed over.
+func TestExtensions(t *testing.T) {
+	t.Parallel()
+	x := &Index{Entries: []Entry{{Path: "a", Item: tree.Item{Mode: tree.File}}}}
+	var out bytes.Buffer
+	if err := x.Write(&out, 20); err != nil {
+		t.Fatal(err)
+	}
+	body := out.Bytes()[:out.Len()-20]
+	const optional = "TREE\x00\x00\x00\x02xx"
+	for extension, want := range map[string]error{
+		"": nil, optional: nil, optional + "ZZZZ\x00\x00\x00\x00": nil,
+		"link\x00\x00\x00\x00": ErrUnsupported, "sdir\x00\x00\x00\x00": ErrUnsupported, optional + "zzzz\x00\x00\x00\x01x": ErrUnsupported,
+		"TREE\x00\x00\x00\x03xx": errShort, "TREE\xff\xff\xff\xffxx": errShort,
+	} {
+		if _, err := Parse(append(append(slices.Clone(body), extension...), make([]byte, 20)...), 20); !errors.Is(err, want) {
+			t.Errorf("%q: %v, want %v", extension, err, want)
+		}
+	}
+}
+
+// TestUnmerged: nothing is believed of a file that a merge may have left.
+func TestUnmerged(t *testing.T) {
+	t.Parallel()
+	known := Stat{MTimeSec: 7, Size: 1}
+	x := &Index{Entries: []Entry{{Path: "a", Item: tree.Item{Mode: tree.File}, Stat: known}, {Path: "b", Item: tree.Item{Mode: tree.File}, Stat: known}}}
+	var out bytes.Buffer
+	if err := x.Write(&out, 20); err != nil {
+		t.Fatal(err)
+	}
+	data := append(out.Bytes()[:out.Len()-20], make([]byte, 20)...)
+	data[headerSize+statSize+20] |= flagStage >> 8 & 0x20 // stage 2 of the first
+	got, err := Parse(data, 20)
+	if err != nil || len(got.Entries) != 2 || got.Entries[0].Stat != (Stat{}) || got.Entries[1].Stat != known {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 // TestStatOf: what is remembered of a file is what git remembers of it.
 func TestStatOf(t *testing.T) {
 	t.Parallel()

@@ -76,7 +76,8 @@ func Acquire(ctx context.Context, stateDir, dir, who string, wait time.Duration,
 		}
 	}
 	start := time.Now()
-	deadline := start.Add(wait)
+	// Held takes the lock for a moment to see whether it is free.
+	deadline := start.Add(max(wait, 50*time.Millisecond))
 	err = l.poll(ctx, file, deadline, func() *Busy { return busyFile(file) }, waiting)
 	l.held = err == nil
 	if err == nil && l.dir != nil {
@@ -85,7 +86,7 @@ func Acquire(ctx context.Context, stateDir, dir, who string, wait time.Duration,
 	}
 	if err != nil {
 		if busy := (*Busy)(nil); errors.As(err, &busy) {
-			busy.Waited = time.Since(start).Round(100 * time.Millisecond)
+			busy.Waited = min(wait, time.Since(start)).Round(100 * time.Millisecond)
 		}
 		l.Release()
 		return nil, err

@@ -77,7 +77,11 @@ func deployed(e *deploy.Environment, o *deploy.Outcome) outcome {
 	}
 	result := outcome{level: success, text: fmt.Sprintf("%s is deployed to %s on %s: %s, %s, in %s",
 		o.Commit.Short(), e.Worktree.Dir, e.Name, changed, checked, o.Took)}
-	if o.Checks == 0 {
+	if o.Unrecorded != "" {
+		result.level = warning
+		result.text += "; but not all of its records could be written: " + o.Unrecorded
+		result.hint = "make room if the disk is full, then run \"bluegreen recover\" on the server"
+	} else if o.Checks == 0 {
 		result.hint = "add [[health]] checks to bluegreen.toml, so that a broken release is taken back"
 	}
 	return result
