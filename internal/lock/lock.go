@@ -86,7 +86,7 @@ func Acquire(ctx context.Context, stateDir, dir, who string, wait time.Duration,
 	}
 	if err != nil {
 		if busy := (*Busy)(nil); errors.As(err, &busy) {
-			busy.Waited = min(wait, time.Since(start)).Round(100 * time.Millisecond)
+			busy.Waited = max(0, min(wait, time.Since(start))).Round(100 * time.Millisecond)
 		}
 		l.Release()
 		return nil, err
