@@ -286,13 +286,14 @@ func TestDriftCheckout(t *testing.T) {
 		v.strike(t, 8, now, history[i])
 		before := now
 		now = history[i]
-		outside := gittest.Snap(t, v.outside, true)
+		outside, modes := gittest.Snap(t, v.outside, true), s.modes(before)
 		checkout(t, s.theirRepo, s.theirs, commit)
 		s.deploy(t, trees[i], nil)
 		if diff := outside.Diff(gittest.Snap(t, v.outside, true)); diff != "" {
 			t.Fatalf("commit %d: outside of the web root: %s", i, diff)
 		}
 		s.prune(before, history[i])
+		s.keep(t, modes)
 		s.same(t)
 		s.agrees(t, commit, true)
 		if i%10 == 0 {
@@ -316,6 +317,33 @@ func (s *site) prune(before, after gittest.Tree) {
 	for _, dir := range slices.Backward(dirs) {
 		if _, err := os.Lstat(filepath.Join(s.Dir, dir)); err != nil && !needed[dir] {
 			unix.Rmdir(filepath.Join(s.theirs, dir)) // only when it is empty
+		}
+	}
+}
+
+// modes returns those of the directories that a commit has.
+func (s *site) modes(tree gittest.Tree) map[string]os.FileMode {
+	modes := map[string]os.FileMode{}
+	for dir := range directories(tree) {
+		if st, err := os.Lstat(filepath.Join(s.Dir, dir)); err == nil && st.IsDir() {
+			modes[dir] = st.Mode()
+		}
+	}
+	return modes
+}
+
+// keep gives directories in the web root of git's the modes that they had. We
+// leave a directory that is needed before and after alone; git removes it, and
+// makes it again, where a commit removes all that was in it and adds others.
+func (s *site) keep(t *testing.T, modes map[string]os.FileMode) {
+	t.Helper()
+	for dir, mode := range modes {
+		theirs := filepath.Join(s.theirs, dir)
+		if st, err := os.Lstat(filepath.Join(s.Dir, dir)); err != nil || st.Mode() != mode {
+			continue
+		}
+		if st, err := os.Lstat(theirs); err == nil && st.IsDir() {
+			must(t, os.Chmod(theirs, mode))
 		}
 	}
 }

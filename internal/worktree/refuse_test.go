@@ -1,16 +1,21 @@
 package worktree
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"bluegreen/internal/git"
 	"bluegreen/internal/gittest"
@@ -409,7 +414,10 @@ func TestDrift(t *testing.T) {
 	for _, name := range []string{"a", "changed", "d/deleted", "mode", "private", "touched", "dir", "file", "same"} {
 		tree[name] = gittest.Node{Mode: gittest.File, Data: name + "\n"}
 	}
-	root := gittest.TreesOf(t, repo, gittest.Commits(t, repo, tree))[0]
+	next := maps.Clone(tree)
+	next["b"] = gittest.Node{Mode: gittest.File, Data: "new\n"}
+	trees := gittest.TreesOf(t, repo, gittest.Commits(t, repo, tree, next))
+	root := trees[0]
 	w := newWorktree(t, repo, filepath.Join(gittest.Dir(t), "web"))
 	w.Verify = true
 	w.deploy(t, root, nil)
@@ -445,6 +453,59 @@ func TestDrift(t *testing.T) {
 	if drift, err := w.Drift(t.Context(), Known{}); err != nil || len(drift) != 0 {
 		t.Errorf("drift after the repair: %q, %v", drift, err)
 	}
+	must(t, appendTo(at("a"), "x"))
+	must(t, appendTo(at("same"), "x"))
+	plan = w.deploy(t, trees[1], nil)
+	if paths := plan.Paths(); !slices.Equal(paths, []string{"a", "b", "same"}) || plan.Repairs != 2 {
+		t.Errorf("with a change: repairs %d: %q", plan.Repairs, paths)
+	}
+}
+
+// TestRacilyClean: a file that was changed at the moment the index was written
+// looks as it did to the index. Its content tells, now or, without verify, when
+// git looks.
+func TestRacilyClean(t *testing.T) {
+	t.Parallel()
+	repo := gittest.Bare(t)
+	commits := gittest.Commits(t, repo, gittest.Files("a", "x\n", "b", "x\n"), gittest.Files("a", "x\n", "b", "y\n"))
+	trees := gittest.TreesOf(t, repo, commits)
+	s := &site{Worktree: newWorktree(t, repo, filepath.Join(gittest.Dir(t), "web"))}
+	s.deploy(t, trees[0], nil)
+	a := filepath.Join(s.Dir, "a")
+	write(t, a, "z\n")
+	var st unix.Stat_t
+	must(t, unix.Lstat(a, &st))
+	x, err := index.Read(s.Index(), 20)
+	must(t, err)
+	x.Entries[0].Stat = index.StatOf(&st)
+	var out bytes.Buffer
+	must(t, x.Write(&out, 20))
+	must(t, os.WriteFile(s.Index(), out.Bytes(), 0o666))
+	changed := time.Unix(st.Mtim.Unix())
+	for _, test := range []struct {
+		name    string
+		written time.Time
+		want    []string
+	}{
+		{"before", changed.Add(-time.Second), []string{"a"}},
+		{"at that time", changed, []string{"a"}},
+		{"later", changed.Add(time.Second), []string{}},
+	} {
+		must(t, os.Chtimes(s.Index(), test.written, test.written))
+		if drift, err := s.Drift(t.Context(), Known{}); err != nil || !slices.Equal(drift, test.want) {
+			t.Errorf("index written %s: drift %q, %v", test.name, drift, err)
+		}
+	}
+	must(t, os.Chtimes(s.Index(), changed, changed))
+	s.deploy(t, trees[1], nil)
+	if changed := s.git(t, "diff-files", "--name-only"); changed != "a\n" {
+		t.Errorf("git finds changed: %q", changed)
+	}
+	s.Verify = true
+	if plan := s.deploy(t, trees[1], nil); !slices.Equal(plan.Paths(), []string{"a"}) {
+		t.Errorf("repaired: %q", plan.Paths())
+	}
+	s.agrees(t, commits[1], false)
 }
 
 // TestVerifyOff leaves alone what the commit does not change.
