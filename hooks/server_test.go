@@ -2,6 +2,7 @@ package hooks_test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,7 @@ var allHooks = []string{"pre-receive", "proc-receive", "post-receive"}
 type server struct {
 	testing.TB
 	dir, git, www, dev string
+	name               string // the environment's; "" is "blue"
 	env                []string
 	bin                string // where the programs are; "" for those that the test binary plays
 }
@@ -63,7 +65,7 @@ func (s *server) must(err error) {
 // configure writes bluegreen.toml. Keys of [deploy] may come first.
 func (s *server) configure(config string) {
 	s.Helper()
-	text := fmt.Sprintf("environment = \"blue\"\n[deploy]\ndirectory = %q\n%s", s.www, config)
+	text := fmt.Sprintf("environment = %q\n[deploy]\ndirectory = %q\n%s", cmp.Or(s.name, "blue"), s.www, config)
 	s.must(os.WriteFile(filepath.Join(s.git, "bluegreen.toml"), []byte(text), 0o644))
 }
 

@@ -74,6 +74,9 @@ type Command struct {
 	Timeout time.Duration // more than 0
 }
 
+// DefaultAPIURL is where DigitalOcean's API is.
+const DefaultAPIURL = "https://api.digitalocean.com"
+
 // Promotion says how the traffic moves from one environment to another.
 type Promotion struct {
 	Tags        []string       // patterns for path.Match on a tag's short name; never empty
@@ -198,13 +201,8 @@ func later() []feature {
 		{"deploy.releases", ""},
 		{"deploy.shared", ""},
 		{"deploy.keep", ""},
-		{"deploy.marker", ""},
 		{"deploy.subdirectory", ""},
-		{"health.at", "promoted"},
 		{"command.at", "staged"},
-		{"command.at", "promoting"},
-		{"command.at", "promoted"},
-		{"promotion", ""},
 		{"peers", ""},
 		{"database", ""},
 	}

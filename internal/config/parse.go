@@ -43,8 +43,8 @@ type sections struct {
 // readAll fills c from the tables under top.
 func readAll(top *table, c *Config) *sections {
 	s := &sections{}
-	read(top, "environment", &c.Environment, text(environmentName))
-	if err := environmentName(c.Environment); err != nil && !top.given("environment") {
+	read(top, "environment", &c.Environment, text(EnvironmentName))
+	if err := EnvironmentName(c.Environment); err != nil && !top.given("environment") {
 		// There is no line of the file to point at.
 		msg := "not set, and the host's name will not do: " + err.Error()
 		top.doc.errs = append(top.doc.errs, &Error{File: top.doc.file, Key: "environment", Msg: msg})
@@ -62,7 +62,7 @@ func readAll(top *table, c *Config) *sections {
 	if s.promotion = top.table("promotion"); s.promotion.values != nil {
 		c.Promotion = readPromotion(s.promotion)
 	}
-	s.peers = readMap(top, "peers", &c.Peers, environmentName, text(webURL))
+	s.peers = readMap(top, "peers", &c.Peers, EnvironmentName, text(webURL))
 	if s.database = top.table("database"); s.database.values != nil {
 		c.Database = readDatabase(s.database)
 	}
@@ -141,19 +141,19 @@ func readPromotion(t *table) *Promotion {
 		Tags:        []string{"release-*"},
 		Provider:    "digitalocean",
 		Timeout:     3 * time.Minute,
-		APIURL:      "https://api.digitalocean.com",
+		APIURL:      DefaultAPIURL,
 		MetadataURL: "http://169.254.169.254",
 	}
 	read(t, "tags", &p.Tags, tagPatterns)
 	read(t, "provider", &p.Provider, text(oneOf("digitalocean", "command")))
 	read(t, "ip", &p.IP, text(ipAddress))
-	readMap(t, "droplets", &p.Droplets, environmentName, number[int](1, math.MaxInt))
+	readMap(t, "droplets", &p.Droplets, EnvironmentName, number[int](1, math.MaxInt))
 	read(t, "token_file", &p.TokenFile, text(orEmpty(absolutePath)))
 	read(t, "signers", &p.Signers, text(orEmpty(absolutePath)))
 	read(t, "timeout", &p.Timeout, positiveDuration)
 	read(t, "bake", &p.Bake, duration)
-	read(t, "api_url", &p.APIURL, text(webURL))
-	read(t, "metadata_url", &p.MetadataURL, text(webURL))
+	read(t, "api_url", &p.APIURL, text(baseURL))
+	read(t, "metadata_url", &p.MetadataURL, text(baseURL))
 	read(t, "owner", &p.Owner, argv)
 	read(t, "assign", &p.Assign, argv)
 	t.unknown()

@@ -220,8 +220,9 @@ func relativePath(s string) error {
 	return nil
 }
 
-// environmentName accepts names that can stand in a line of output unquoted.
-func environmentName(s string) error {
+// EnvironmentName tells what is wrong with a name for an environment: names can
+// stand in a line of output unquoted.
+func EnvironmentName(s string) error {
 	if s == "" {
 		return errors.New("an environment's name is empty")
 	}
@@ -322,8 +323,23 @@ func headerValue(s string) error {
 }
 
 func ipAddress(s string) error {
-	if addr, err := netip.ParseAddr(s); err != nil || addr.Zone() != "" {
+	addr, err := netip.ParseAddr(s)
+	switch {
+	case err != nil || addr.Zone() != "":
 		return fmt.Errorf("%q is not an IP address", s)
+	case !addr.Is4():
+		return fmt.Errorf("%q is not an IPv4 address, as reserved IPs are", s)
+	}
+	return nil
+}
+
+// baseURL is a url that paths are put behind.
+func baseURL(s string) error {
+	if err := webURL(s); err != nil {
+		return err
+	}
+	if u, err := url.Parse(s); err != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		return fmt.Errorf("%q goes on after its path", s)
 	}
 	return nil
 }

@@ -5,8 +5,6 @@ package deploy
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"time"
 
 	"bluegreen/internal/durable"
@@ -29,6 +27,11 @@ type Environment struct {
 	// Environ is what commands and command checks get of the environment,
 	// without git's variables and without secrets.
 	Environ []string
+	// Marker is a file in the web root that says what is deployed, beside the
+	// files of the commit; "" for none.
+	Marker string
+	// Promotion says how the traffic comes here; nil where it does not.
+	Promotion *Promotion
 	// Rebuild lets a recovery write the web root anew when it is not the
 	// directory that the interrupted deployment was recorded for.
 	Rebuild bool
@@ -39,7 +42,7 @@ type Environment struct {
 
 // A Command is one of the operator's, run at a moment of the deployment.
 type Command struct {
-	At      string // "deployed" or "rolled-back"
+	At      string // "deployed", "promoting", "promoted" or "rolled-back"
 	Run     []string
 	Timeout time.Duration
 }
@@ -76,6 +79,9 @@ type Request struct {
 	Old      git.OID // where Ref was before, if it is known
 	Pusher   string
 	Options  []string
+	// Promote moves the traffic here before the refs move: all of it takes
+	// place, or nothing.
+	Promote *PromotionRequest
 }
 
 // An Outcome is a deployment that succeeded.
@@ -89,6 +95,7 @@ type Outcome struct {
 	// Unrecorded says which records could not be written, empty for none:
 	// recovery completes them.
 	Unrecorded string
+	Promoted   *Promoted // nil where no promotion was asked for
 }
 
 // A Session holds the lock of an environment. Whatever a crash had interrupted
@@ -96,7 +103,7 @@ type Outcome struct {
 type Session struct {
 	env       *Environment
 	lock      *lock.Lock
-	recovered *Recovery
+	recovered []Recovery
 }
 
 // Ready tells what is wrong with the web root, before anything is touched.
@@ -130,16 +137,14 @@ func (s *Session) End() { s.lock.Release() }
 // A run is one deployment on its way.
 type run struct {
 	*Environment
-	lock     *lock.Lock
-	request  Request
-	started  time.Time
-	phase    string // the current one, and when it began
-	entered  time.Time
-	event    journal.Event
-	plan     *worktree.Plan
-	staged   *worktree.Staged
-	deployed journal.Deployed
-	journal  *journal.Transaction
+	progress
+	request   Request
+	held      *journal.Deployed // what the web root held before, nil for nothing
+	plan      *worktree.Plan
+	staged    *worktree.Staged
+	deployed  journal.Deployed
+	journal   *journal.Transaction
+	promotion *promoting // nil where the traffic stays where it is
 
 	unrecorded string
 }
@@ -147,42 +152,57 @@ type run struct {
 // Deploy carries out one deployment. When it returns an error the web root and
 // the refs are as they were, unless the error is an *Unknown.
 func (s *Session) Deploy(ctx context.Context, req Request) (*Outcome, error) {
-	r := &run{Environment: s.env, lock: s.lock, request: req, started: time.Now()}
-	r.event = journal.Event{ID: newID(), Time: r.started.UTC(), Event: journal.Deploy, Environment: s.env.Name,
-		Ref: req.Ref, Commit: req.Commit, Pusher: req.Pusher, Options: req.Options, Phases: map[string]int64{}}
-
-	err := r.prepare(ctx)
+	r := &run{Environment: s.env, request: req, progress: s.begin(journal.Event{Event: journal.Deploy,
+		Ref: req.Ref, Commit: req.Commit, Pusher: req.Pusher, Options: req.Options})}
+	var err error
+	if req.Promote != nil {
+		r.promotion = s.promoting(*req.Promote)
+		defer r.promotion.end()
+		err = r.promotion.admit(ctx)
+	}
+	if err == nil {
+		err = r.prepare(ctx)
+	}
 	if err == nil {
 		err = r.release(ctx)
 	}
 	if err != nil {
+		if r.promotion != nil {
+			r.promotion.fail(err)
+		}
 		return nil, r.record(err)
 	}
-	return &Outcome{Commit: req.Commit, Previous: r.event.Previous, Files: r.event.Files,
-		Repairs: r.plan.Repairs, Submodules: r.plan.Submodules, Checks: len(r.Checks), Took: time.Duration(r.event.DurationMS) * time.Millisecond, Unrecorded: r.unrecorded}, nil
+	done := &Outcome{Commit: req.Commit, Previous: r.event.Previous, Files: r.event.Files,
+		Repairs: r.plan.Repairs, Submodules: r.plan.Submodules, Checks: len(r.Checks),
+		Took: time.Duration(r.event.DurationMS) * time.Millisecond, Unrecorded: r.unrecorded}
+	if r.promotion != nil {
+		done.Promoted = r.promotion.outcome()
+	}
+	return done, nil
 }
 
 // prepare does all that leaves the web root alone: it decides what to change
 // and writes it beside the web root.
 func (r *run) prepare(ctx context.Context) error {
 	r.enter("planning")
-	if err := r.refsAreAt(ctx, func(u git.RefUpdate) git.OID { return u.Old }); err != nil {
+	if err := r.refsAreAt(ctx, r.request.Refs, func(u git.RefUpdate) git.OID { return u.Old }); err != nil {
 		return err
 	}
-	held, err := r.Journal.Deployed()
-	if err != nil {
+	var err error
+	if r.held, err = r.Journal.Deployed(); err != nil {
 		return &Unknown{Reason: "the records of this server are damaged", Err: err}
 	}
 	var commit, tree git.OID
-	if r.plan, commit, tree, err = r.planFor(ctx, r.request.Commit, held); err != nil {
+	if r.plan, commit, tree, err = r.planFor(ctx, r.request.Commit, r.held); err != nil {
 		return &Failure{Reason: oneLine(err)}
 	}
-	r.event.Previous = r.previous(ctx, held)
+	r.event.Previous = r.previous(ctx, r.held)
 	r.event.Files = journal.Files{Written: len(r.plan.Writes), Deleted: len(r.plan.Deletes)}
 	r.deployed = journal.Deployed{Commit: commit, Tree: tree, Previous: r.event.Previous,
-		Directory: r.Worktree.Dir, Elsewhere: r.elsewhere(held)}
-	if held != nil && r.event.Previous == commit {
-		r.deployed.Previous = held.Previous // the same commit again: the way back stays
+		Directory: r.Worktree.Dir, Marker: r.Marker, Elsewhere: r.elsewhere(r.held)}
+	if r.held != nil && r.event.Previous == commit {
+		r.deployed.Previous = r.held.Previous // the same commit again: the way back stays
+		r.deployed.Tag = r.held.Tag
 	}
 	if len(r.request.Refs) > 0 {
 		r.deployed.Ref, r.deployed.From = r.request.Refs[0].Name, r.request.Refs[0].Old
@@ -215,6 +235,14 @@ func (r *run) release(ctx context.Context) error {
 	if err := r.staged.Activate(); err != nil {
 		return r.goBack(ctx, &Failure{Reason: oneLine(err)})
 	}
+	r.deployed.At = time.Now().UTC()
+	err := r.unmark(ctx, r.Worktree, r.held, &r.deployed)
+	if err == nil {
+		err = r.mark(r.Worktree, &r.deployed)
+	}
+	if err != nil {
+		return r.goBack(ctx, &Failure{Reason: oneLine(err)})
+	}
 	fault.Step("activated")
 
 	r.enter("commands")
@@ -227,6 +255,11 @@ func (r *run) release(ctx context.Context) error {
 	}
 	fault.Step("checked")
 
+	if r.promotion != nil {
+		if err := r.promote(ctx); err != nil {
+			return r.goBack(ctx, err)
+		}
+	}
 	r.enter("recording")
 	return r.commit(ctx)
 }
@@ -238,17 +271,16 @@ func (r *run) commit(ctx context.Context) error {
 		return r.goBack(ctx, &Failure{Reason: "stopped before the release was recorded"})
 	}
 	ctx = context.WithoutCancel(ctx)
-	r.deployed.At = time.Now().UTC()
 	r.journal.Deployed = r.deployed
 	if err := r.readyToRecord(); err != nil {
 		return r.goBack(ctx, &Failure{Reason: oneLine(err)})
 	}
 	fault.Step("committing")
-	if err := r.moveRefs(ctx); err != nil {
-		return r.goBack(ctx, err)
+	if err := r.moveRefs(ctx, "push: deployed to "+r.Name, r.request.Refs); err != nil {
+		return r.goBack(ctx, &Failure{Reason: "the release is healthy, but its ref could not move: " + oneLine(err)})
 	}
 	fault.Step("ref moved")
-	r.event.DurationMS = time.Since(r.started).Milliseconds()
+	r.took()
 	if err := r.recordSuccess(); err != nil {
 		r.unrecorded = oneLine(err) // the release is deployed and stays
 	}
@@ -293,26 +325,14 @@ func (r *run) recordSuccess() error {
 		return err
 	}
 	fault.Step("history written")
+	if r.promotion != nil {
+		if err := r.promotion.close(journal.Succeeded, ""); err != nil {
+			return err
+		}
+	}
 	if err := r.Journal.End(); err != nil {
 		return err
 	}
 	fault.Step("journal ended")
 	return r.staged.Discard()
-}
-
-// enter notes how long the current phase took, and begins the next one.
-func (r *run) enter(phase string) {
-	now := time.Now()
-	if r.phase != "" {
-		r.event.Phases[r.phase] += now.Sub(r.entered).Milliseconds()
-	}
-	r.phase, r.entered = phase, now
-	r.lock.Phase(phase)
-	r.Observe(Notice{Kind: Phase, Text: phase})
-}
-
-func newID() string {
-	var b [8]byte
-	rand.Read(b[:])
-	return hex.EncodeToString(b[:])
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"bluegreen/internal/fault"
 	"bluegreen/internal/journal"
@@ -43,17 +42,28 @@ func oneLine(err error) string {
 
 // goBack undoes the activation because of cause, which it returns.
 func (r *run) goBack(ctx context.Context, cause error) error {
-	if unknown := (*Unknown)(nil); errors.As(cause, &unknown) {
+	if isUnknown(cause) {
 		return cause
 	}
 	r.enter("undoing")
 	ctx = context.WithoutCancel(ctx)
+	if r.promotion != nil {
+		if cause = r.promotion.giveBack(ctx, cause); isUnknown(cause) {
+			return cause // the traffic may be here: what it gets must stay
+		}
+	}
 	if err := r.Journal.Undo(); err != nil {
 		r.Observe(Notice{Kind: Warning, Text: err.Error()}) // going back matters more
 	}
 	fault.Step("undoing")
+	if err := r.unmark(ctx, r.Worktree, &r.deployed, r.held); err != nil {
+		r.Observe(Notice{Kind: Warning, Text: oneLine(err)})
+	}
 	if err := r.Worktree.Undo(r.staged.Record); err != nil {
 		return &Unknown{Reason: cause.Error() + "; and the web root could not go back", Err: err}
+	}
+	if err := r.mark(r.Worktree, r.held); err != nil {
+		r.Observe(Notice{Kind: Warning, Text: oneLine(err)})
 	}
 	var failure *Failure
 	if errors.As(cause, &failure) && failure.Hint == "" && !r.event.Previous.IsZero() && !r.request.RefMoved {
@@ -85,19 +95,28 @@ func (r *run) forget(cause error) error {
 // record writes a deployment that failed into the history. One whose outcome
 // is unknown is recorded by the recovery that decides it.
 func (r *run) record(cause error) error {
-	var unknown *Unknown
-	if errors.As(cause, &unknown) {
+	if isUnknown(cause) {
 		return cause
 	}
 	r.enter("finishing")
-	r.event.Result, r.event.Reason = journal.Failed, cause.Error()
-	var failure *Failure
-	if errors.As(cause, &failure) && failure.Refused {
-		r.event.Result = journal.Refused
-	}
-	r.event.DurationMS = time.Since(r.started).Milliseconds()
+	r.event.Result, r.event.Reason = resultOf(cause), cause.Error()
+	r.took()
 	if err := r.Journal.Append(r.event); err != nil {
 		r.Observe(Notice{Kind: Warning, Text: err.Error()})
 	}
 	return cause
+}
+
+// resultOf is what the history says of an error.
+func resultOf(err error) string {
+	var failure *Failure
+	if errors.As(err, &failure) && failure.Refused {
+		return journal.Refused
+	}
+	return journal.Failed
+}
+
+func isUnknown(err error) bool {
+	var unknown *Unknown
+	return errors.As(err, &unknown)
 }

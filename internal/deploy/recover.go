@@ -14,15 +14,14 @@ import (
 	"bluegreen/internal/worktree"
 )
 
-// A Recovery is what was done about an interrupted deployment.
+// A Recovery is what was done about an interrupted operation.
 type Recovery struct {
-	Commit    git.OID
-	Started   time.Time
-	Completed bool // or undone
+	Text      string // one line that makes sense alone
+	Completed bool   // or undone
 }
 
-// Recovered returns what Begin found and settled, nil when there was nothing.
-func (s *Session) Recovered() *Recovery { return s.recovered }
+// Recovered returns what Begin found and settled.
+func (s *Session) Recovered() []Recovery { return s.recovered }
 
 // recover settles what a crash interrupted: the web root is brought to exactly
 // one commit, and everything recorded accordingly. Each step can be repeated,
@@ -32,6 +31,16 @@ func (s *Session) recover(ctx context.Context) error {
 	t, err := e.Journal.Unfinished()
 	if err != nil {
 		return cannotRecover(err, "")
+	}
+	rec, err := e.Journal.Promotion()
+	if err != nil {
+		return cannotRecover(err, "")
+	}
+	part := rec != nil && t != nil && rec.Deployment == t.ID
+	if rec != nil && !part {
+		if err := s.recoverPromotion(ctx, rec); err != nil {
+			return err
+		}
 	}
 	if t == nil {
 		if err := e.Worktree.CleanUp(); err != nil {
@@ -44,6 +53,13 @@ func (s *Session) recover(ctx context.Context) error {
 	r.worktree.Dir = string(t.Work.Directory)
 	r.worktree.Verify, r.worktree.Symlinks = true, "any"
 	r.worktree.MaxFiles, r.worktree.MaxBytes = math.MaxInt32, math.MaxInt64
+	if part {
+		r.promotion = s.resume(rec, &t.Deployed)
+		defer r.promotion.end()
+		if r.reason, err = r.promotion.settle(ctx); err != nil {
+			return cannotSettle(rec, err)
+		}
+	}
 	completed, err := r.run(ctx)
 	if errors.Is(err, worktree.ErrMoved) {
 		return cannotRecover(err, fmt.Sprintf("if %s is only not mounted, mount it and run \"bluegreen recover\"; "+
@@ -52,7 +68,14 @@ func (s *Session) recover(ctx context.Context) error {
 	if err != nil {
 		return cannotRecover(err, "")
 	}
-	s.recovered = &Recovery{Commit: t.Event.Commit, Started: t.Started, Completed: completed}
+	text := fmt.Sprintf("the web root is as it was before %s", t.Event.Commit.Short())
+	if completed {
+		text = fmt.Sprintf("%s is deployed: its ref had moved before the crash", t.Event.Commit.Short())
+		if part {
+			text = fmt.Sprintf("%s is deployed and promoted: the traffic had moved before the crash", t.Event.Commit.Short())
+		}
+	}
+	s.recovered = append(s.recovered, Recovery{Text: text, Completed: completed})
 	return nil
 }
 
@@ -65,6 +88,10 @@ type recovery struct {
 	*Environment
 	t        *journal.Transaction
 	worktree worktree.Worktree // with the directory that was deployed to
+	// promotion is the one that was a part of the deployment, nil for none;
+	// reason is what became of it.
+	promotion *promoting
+	reason    string
 }
 
 func (r *recovery) run(ctx context.Context) (completed bool, err error) {
@@ -78,18 +105,24 @@ func (r *recovery) run(ctx context.Context) (completed bool, err error) {
 			return false, err
 		}
 		unchecked := r.t.RefMoved && r.t.Phase == journal.Activating
-		if !unchecked || r.healthy(ctx) {
-			return true, r.complete()
+		if !unchecked || r.landed() || r.healthy(ctx) {
+			return true, r.complete(ctx)
 		}
 	}
 	return false, r.undo(ctx)
 }
 
-// forward decides: a deployment whose ref has moved is completed, unless it
-// was on its way back already; one without a ref is completed when it was
-// found healthy.
+// landed tells that the deployment was promoted, and has the traffic.
+func (r *recovery) landed() bool { return r.promotion != nil && r.promotion.landed }
+
+// forward decides: a deployment that has the traffic is completed, as is one
+// , unless it was on its way back already; one without a ref is
+// completed when it was found healthy.
 func (r *recovery) forward(ctx context.Context) (bool, error) {
 	t := r.t
+	if r.landed() {
+		return true, nil
+	}
 	if t.Phase == journal.Undoing {
 		return false, nil
 	}
@@ -155,7 +188,7 @@ func (r *recovery) bring(ctx context.Context, operations func(worktree.Record) e
 // healthy asks, of a release that was interrupted before it was found healthy,
 // what would have been asked.
 func (r *recovery) healthy(ctx context.Context) bool {
-	env := r.Variables(r.t.Event.Ref, r.t.Deployed.Commit, r.t.Event.Previous)
+	env := r.Variables(r.t.Event.Ref, "", r.t.Deployed.Commit, r.t.Event.Previous)
 	err := r.RunCommands(ctx, "deployed", env)
 	if err == nil && len(r.Checks) > 0 {
 		err = verdict(r.Ask(ctx, r.t.Deployed.Commit, env))
@@ -166,9 +199,20 @@ func (r *recovery) healthy(ctx context.Context) bool {
 	return err == nil
 }
 
-func (r *recovery) complete() error {
+func (r *recovery) complete(ctx context.Context) error {
 	if r.t.Deployed.At.IsZero() {
 		r.t.Deployed.At = time.Now().UTC()
+	}
+	reason := "interrupted, then completed: the ref had moved"
+	if r.landed() {
+		r.t.Deployed.Tag = r.promotion.request.Tag
+		reason = r.reason
+		if err := r.moveRefsLate(ctx, r.t.Refs); err != nil {
+			reason += "; but " + oneLine(err)
+		}
+	}
+	if err := r.mark(&r.worktree, &r.t.Deployed); err != nil {
+		return err
 	}
 	if err := r.Journal.PrepareDeployed(&r.t.Deployed); err != nil {
 		return err
@@ -177,7 +221,7 @@ func (r *recovery) complete() error {
 		return err
 	}
 	fault.Step("recovery: deployment recorded")
-	return r.close(journal.Succeeded, "interrupted, then completed: the ref had moved")
+	return r.close(journal.Succeeded, reason)
 }
 
 func (r *recovery) undo(ctx context.Context) error {
@@ -185,14 +229,28 @@ func (r *recovery) undo(ctx context.Context) error {
 		return err
 	}
 	fault.Step("recovery: undoing")
+	held, err := r.Journal.Deployed()
+	if err != nil {
+		return err
+	}
+	if err := r.unmark(ctx, &r.worktree, &r.t.Deployed, held); err != nil {
+		return err
+	}
 	if err := r.bring(ctx, r.worktree.Undo, r.t.Work.Tree, r.t.Held); err != nil {
 		return err
 	}
-	env := r.Variables(r.t.Event.Ref, r.t.Event.Commit, r.t.Event.Previous)
+	if err := r.mark(&r.worktree, held); err != nil {
+		return err
+	}
+	env := r.Variables(r.t.Event.Ref, "", r.t.Event.Commit, r.t.Event.Previous)
 	if err := r.RunCommands(ctx, "rolled-back", env); err != nil {
 		r.Observe(Notice{Kind: Warning, Text: err.Error()})
 	}
-	return r.close(journal.Failed, "interrupted, then undone")
+	reason := "interrupted, then undone"
+	if r.reason != "" {
+		reason += ": " + r.reason
+	}
+	return r.close(journal.Failed, reason)
 }
 
 // close records what became of the interrupted deployment, and the recovery,
@@ -211,14 +269,15 @@ func (r *recovery) close(result, reason string) error {
 	interrupted := t.Event
 	interrupted.Result, interrupted.Reason = result, reason
 	for _, event := range []journal.Event{interrupted, settled} {
-		done, err := r.Journal.Recorded(event.ID)
-		if err == nil && !done {
-			err = r.Journal.Append(event)
-		}
-		if err != nil {
+		if err := r.appendOnce(event); err != nil {
 			return err
 		}
 		fault.Step("recovery: history written")
+	}
+	if r.promotion != nil {
+		if err := r.promotion.closeRecovered(result, r.reason); err != nil {
+			return err
+		}
 	}
 	if err := r.Journal.End(); err != nil {
 		return err

@@ -13,11 +13,11 @@ import (
 	"bluegreen/internal/worktree"
 )
 
-// refsAreAt refuses when a ref of the request is not where it should be: the
-// lock keeps no order, and others than we may move refs.
-func (r *run) refsAreAt(ctx context.Context, want func(git.RefUpdate) git.OID) error {
-	for _, u := range r.request.Refs {
-		at, err := r.Repo.Ref(ctx, u.Name)
+// refsAreAt refuses when a ref is not where it should be: the lock keeps no
+// order, and others than we may move refs.
+func (e *Environment) refsAreAt(ctx context.Context, refs []git.RefUpdate, want func(git.RefUpdate) git.OID) error {
+	for _, u := range refs {
+		at, err := e.Repo.Ref(ctx, u.Name)
 		if err != nil {
 			return &Failure{Reason: oneLine(err)}
 		}
@@ -29,17 +29,17 @@ func (r *run) refsAreAt(ctx context.Context, want func(git.RefUpdate) git.OID) e
 	return nil
 }
 
-// moveRefs moves the refs. A transaction that reports failure may have taken
-// place all the same: where the refs are decides.
-func (r *run) moveRefs(ctx context.Context) error {
-	if len(r.request.Refs) == 0 {
+// moveRefs moves refs together. A transaction that reports failure may have
+// taken place all the same: where the refs are decides.
+func (e *Environment) moveRefs(ctx context.Context, why string, refs []git.RefUpdate) error {
+	if len(refs) == 0 {
 		return nil
 	}
-	err := r.Repo.UpdateRefs(ctx, "push: deployed to "+r.Name, r.request.Refs...)
-	if err == nil || r.refsAreAt(ctx, func(u git.RefUpdate) git.OID { return u.New }) == nil {
+	err := e.Repo.UpdateRefs(ctx, why, refs...)
+	if err == nil || e.refsAreAt(ctx, refs, func(u git.RefUpdate) git.OID { return u.New }) == nil {
 		return nil
 	}
-	return &Failure{Reason: "the release is healthy, but its ref could not move: " + oneLine(err)}
+	return err
 }
 
 // planFor compares the web root with the commit that oid leads to.
@@ -48,6 +48,11 @@ func (e *Environment) planFor(ctx context.Context, oid git.OID, held *journal.De
 	defer objects.Close()
 	if commit, tree, err = objects.Commit(oid); err != nil {
 		return nil, commit, tree, err
+	}
+	if e.Marker != "" {
+		if err := e.Worktree.MarkerConflict(objects, tree, e.Marker); err != nil {
+			return nil, commit, tree, fmt.Errorf("refusing the tree: %w", err)
+		}
 	}
 	plan, err = e.Worktree.Plan(ctx, tree, e.known(held))
 	return plan, commit, tree, err
@@ -208,11 +213,12 @@ func (e *Environment) Ask(ctx context.Context, commit git.OID, env []string) []h
 
 // variables is the environment of the commands of this deployment.
 func (r *run) variables() []string {
-	return r.Variables(r.request.Ref, r.deployed.Commit, r.deployed.Previous)
+	return r.Variables(r.request.Ref, "", r.deployed.Commit, r.deployed.Previous)
 }
 
-// Variables is the environment of commands and command checks.
-func (e *Environment) Variables(ref string, commit, previous git.OID) []string {
+// Variables is the environment of commands and command checks. tag is short,
+// and "" where nothing is promoted.
+func (e *Environment) Variables(ref, tag string, commit, previous git.OID) []string {
 	hex := func(oid git.OID) string {
 		if oid.IsZero() {
 			return ""
@@ -225,7 +231,7 @@ func (e *Environment) Variables(ref string, commit, previous git.OID) []string {
 		"BLUEGREEN_PREVIOUS="+hex(previous),
 		"BLUEGREEN_DIRECTORY="+e.Worktree.Dir,
 		"BLUEGREEN_REF="+ref,
-		"BLUEGREEN_TAG=",
+		"BLUEGREEN_TAG="+tag,
 	)
 }
 

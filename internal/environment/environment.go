@@ -50,27 +50,48 @@ func Open(dir string, environ []string, observe func(deploy.Notice)) (*Environme
 	}
 	e := &deploy.Environment{
 		Name: cfg.Environment, Repo: repo, Journal: state, Observe: observe,
-		Environ: commandEnvironment(environ),
+		Environ: commandEnvironment(environ), Marker: cfg.Deploy.Marker,
 		Worktree: &worktree.Worktree{
 			Repo: repo, StateDir: state.Dir, Dir: cfg.Deploy.Directory, Verify: cfg.Deploy.Verify,
 			Symlinks: cfg.Deploy.Symlinks, MaxFiles: cfg.Deploy.MaxFiles, MaxBytes: cfg.Deploy.MaxBytes,
 		},
 	}
-	for _, h := range cfg.Health {
-		e.Checks = append(e.Checks, health.Check{
+	e.Checks = checks(cfg.Health, "deployed")
+	for _, c := range cfg.Commands {
+		e.Commands = append(e.Commands, deploy.Command{At: c.At, Run: c.Run, Timeout: c.Timeout})
+	}
+	if cfg.Promotion != nil {
+		if e.Promotion, err = promotionOf(cfg, e, environ); err != nil {
+			return nil, err
+		}
+	}
+	return &Environment{Environment: e, Config: cfg}, nil
+}
+
+// checks are the health checks for one moment.
+func checks(configured []config.Health, at string) []health.Check {
+	var checks []health.Check
+	for _, h := range configured {
+		if h.At != at {
+			continue
+		}
+		checks = append(checks, health.Check{
 			Name: h.Name, URL: h.URL, TCP: h.TCP, Command: h.Command, Host: h.Host, Headers: h.Headers,
 			Status: h.Status, Body: h.Body, BodyRegexp: h.BodyRegexp, BodyFile: h.BodyFile,
 			Timeout: h.Timeout, Interval: h.Interval, Within: h.Within, Successes: h.Successes,
 		})
 	}
-	for _, c := range cfg.Commands {
-		e.Commands = append(e.Commands, deploy.Command{At: c.At, Run: c.Run, Timeout: c.Timeout})
-	}
-	return &Environment{Environment: e, Config: cfg}, nil
+	return checks
 }
 
 // Rules are the rules for ref updates.
-func (e *Environment) Rules() policy.Rules { return policy.Rules{Branch: e.Config.Deploy.Branch} }
+func (e *Environment) Rules() policy.Rules {
+	rules := policy.Rules{Branch: e.Config.Deploy.Branch}
+	if e.Config.Promotion != nil {
+		rules.Tags = e.Config.Promotion.Tags
+	}
+	return rules
+}
 
 // commandEnvironment is what the operator's commands get of ours. It is a list
 // of what to keep: git's variables would turn a "git" in a command against the

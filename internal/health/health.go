@@ -13,9 +13,13 @@ import (
 // Check is one question. Exactly one of URL, TCP and Command is set; what
 // follows Command up to BodyFile goes with URL only.
 type Check struct {
-	Name       string
-	URL        string            // http or https; answered by GET, without proxies
-	TCP        string            // host:port, healthy where it accepts a connection
+	Name string
+	URL  string // http or https; answered by GET, without proxies
+	TCP  string // host:port, healthy where it accepts a connection
+	// Address is a host or host:port to connect to instead of URL's or TCP's,
+	// "" for theirs. A port that it does not have is theirs. The Host header
+	// and the name that TLS verifies stay what they are without it.
+	Address    string
 	Command    []string          // argv, healthy where it exits with 0
 	Host       string            // Host header, and the name that TLS verifies; "" for the url's
 	Headers    map[string]string // further request headers
@@ -49,15 +53,22 @@ type Result struct {
 	// Last is what the last attempt saw: one line without control characters,
 	// such as `status 500, body "boom"`. An attempt that was cut short by the
 	// end of Within or of the context hides nothing that was seen before it.
-	Last  string
-	Lines []string // the last lines that the command of that attempt printed, as they are
+	Last string
+	// Unreachable tells that the attempt that Last is about, of a URL or TCP
+	// check, could not connect: it timed out, or there was no route. It is
+	// false for a server that refuses, or is silent once connected, and for a
+	// name that does not resolve.
+	Unreachable bool
+	Lines       []string // the last lines that the command of that attempt printed, as they are
 }
 
 // An answer is what one attempt saw.
 type answer struct {
-	healthy bool
-	text    string   // printable
-	lines   []string // of a command, raw
+	healthy     bool
+	other       bool     // not healthy, but whole and with an expected status: another release's
+	unreachable bool     // as in Result
+	text        string   // printable
+	lines       []string // of a command, raw
 }
 
 // A probe makes one attempt, until its context ends.
@@ -138,7 +149,7 @@ func (c Check) repeat(ctx context.Context, ask probe, deadline time.Time, r *Res
 		case row < c.Successes:
 			a.text = fmt.Sprintf("%s, healthy %d of %d times in a row", a.text, row, c.Successes)
 		}
-		r.Last, r.Lines = a.text, a.lines
+		r.Last, r.Lines, r.Unreachable = a.text, a.lines, a.unreachable
 		tell(c.Name, r.Attempts, r.Last)
 		if r.Healthy = row >= max(c.Successes, 1); r.Healthy || time.Until(deadline) <= c.Interval {
 			return

@@ -330,37 +330,6 @@ func TestTCP(t *testing.T) {
 	}
 }
 
-// A machine that is not there does not answer, not even with a refusal: here, a
-// socket whose queue is full.
-func TestUnreachable(t *testing.T) {
-	t.Parallel()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
-		t.Fatal(err)
-	}
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := fmt.Sprintf("127.0.0.1:%d", name.(*unix.SockaddrInet4).Port)
-	for full := false; !full; {
-		conn, err := net.DialTimeout("tcp", address, 50*time.Millisecond)
-		if full = err != nil; !full {
-			defer conn.Close()
-		}
-	}
-	for _, c := range []Check{{TCP: address}, {URL: "http://" + address}, {URL: "https://" + address}} {
-		c.Timeout = 100 * time.Millisecond
-		if r := run(t, once(c), Subject{}); r.Healthy || r.Last != "timed out after 100ms" || r.Took > 900*time.Millisecond {
-			t.Errorf("%+v", r)
-		}
-	}
-}
-
 func TestNothingToAsk(t *testing.T) {
 	t.Parallel()
 	r := run(t, often(Check{Name: "empty"}), Subject{})

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -22,13 +21,12 @@ const (
 // A page is an HTTP check about one release.
 type page struct {
 	Check
-	transport *http.Transport
-	contains  []byte // "" for anything
-	file      []byte // what the body must equal, where there is a BodyFile
+	contains []byte // "" for anything
+	file     []byte // what the body must equal, where there is a BodyFile
 }
 
 func (c Check) newPage(ctx context.Context, s Subject) (probe, error) {
-	p := &page{Check: c, transport: c.transport()}
+	p := &page{Check: c}
 	p.contains = []byte(strings.NewReplacer(
 		"{commit}", s.Commit, "{short}", s.Short, "{environment}", s.Environment, "{tag}", s.Tag,
 	).Replace(c.Body))
@@ -43,15 +41,15 @@ func (c Check) newPage(ctx context.Context, s Subject) (probe, error) {
 	return p.get, nil
 }
 
-// transport makes connections that are used once: an answer must come from the
+// transport makes the connection of one attempt: an answer must come from the
 // server as it is now, and no connection outlives its attempt.
-func (c Check) transport() *http.Transport {
+func (c Check) transport(d *dialer) *http.Transport {
 	host := url.URL{Host: c.Host}
 	only := new(http.Protocols)
 	only.SetHTTP1(true)
 	return &http.Transport{
 		Proxy:                  nil,
-		DialContext:            new(net.Dialer).DialContext,
+		DialContext:            d.dial,
 		TLSClientConfig:        &tls.Config{ServerName: host.Hostname()},
 		DisableKeepAlives:      true,
 		DisableCompression:     true,
@@ -63,7 +61,9 @@ func (c Check) transport() *http.Transport {
 // get makes one request. It uses the transport itself: a client would follow
 // redirects, or fail over those that it cannot read.
 func (p *page) get(ctx context.Context) answer {
-	defer p.transport.CloseIdleConnections() // ends a dial that nobody waits for
+	d := &dialer{address: p.Address}
+	transport := p.transport(d)
+	defer transport.CloseIdleConnections() // ends a dial that nobody waits for
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL, nil)
 	if err != nil {
 		return answer{text: failure(ctx, err)}
@@ -73,9 +73,10 @@ func (p *page) get(ctx context.Context) answer {
 	for name, value := range p.Headers {
 		req.Header.Set(name, value)
 	}
-	resp, err := p.transport.RoundTrip(req)
+	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return answer{text: failure(ctx, err)}
+		text := failure(ctx, err)
+		return answer{text: text, unreachable: d.unreachable(ctx)}
 	}
 	defer resp.Body.Close()
 	// After 101 the body is the connection, which knows no context.
@@ -107,7 +108,7 @@ func (p *page) judge(ctx context.Context, resp *http.Response) answer {
 		return answer{text: fmt.Sprintf("%s, body %s cut off: %s", status, excerpt(body), failure(ctx, err))}
 	}
 	if wrong := p.compare(body, resp.ContentLength); wrong != "" {
-		return answer{text: fmt.Sprintf("%s, body %s %s", status, excerpt(body), wrong)}
+		return answer{other: true, text: fmt.Sprintf("%s, body %s %s", status, excerpt(body), wrong)}
 	}
 	return answer{healthy: true, text: status}
 }

@@ -3,7 +3,6 @@ package health
 import (
 	"context"
 	"errors"
-	"net"
 	"os/exec"
 	"time"
 
@@ -25,9 +24,11 @@ func (c Check) probe(ctx context.Context, s Subject) (probe, error) {
 
 // connect makes and ends a TCP connection.
 func (c Check) connect(ctx context.Context) answer {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", c.TCP)
+	d := &dialer{address: c.Address}
+	conn, err := d.dial(ctx, "tcp", c.TCP)
 	if err != nil {
-		return answer{text: failure(ctx, err)}
+		text := failure(ctx, err)
+		return answer{text: text, unreachable: d.unreachable(ctx)}
 	}
 	conn.Close()
 	return answer{healthy: true, text: "connected"}

@@ -19,8 +19,10 @@ const HistoryFile = "history.jsonl"
 
 // What an event was, and what became of it.
 const (
-	Deploy  = "deploy"
-	Recover = "recover"
+	Deploy   = "deploy"
+	Promote  = "promote"
+	Rollback = "rollback"
+	Recover  = "recover"
 
 	Succeeded = "succeeded"
 	Failed    = "failed"
@@ -45,6 +47,17 @@ type Event struct {
 	DurationMS  int64            `json:"duration_ms"`
 	Phases      map[string]int64 `json:"phases"`
 	Files       Files            `json:"files"`
+	// Traffic is set for a promotion and a rollback.
+	*Traffic
+}
+
+// Traffic is what the history says of traffic that moved, or should have.
+type Traffic struct {
+	IP     string `json:"ip"` // "" where the provider knows of none
+	From   string `json:"from"`
+	To     string `json:"to"`
+	Tag    string `json:"tag"` // short; "" for a promotion without one
+	Action int    `json:"action_id"`
 }
 
 // Files counts what a deployment did to the web root.

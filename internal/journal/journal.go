@@ -147,6 +147,11 @@ type Deployed struct {
 	Previous  git.OID   `json:"previous"`
 	Directory string    `json:"directory"`
 	At        time.Time `json:"at"`
+	// Tag is the one that the release was promoted with last, short; "" for
+	// none.
+	Tag string `json:"tag,omitempty"`
+	// Marker is where in the directory the marker was written, "" for nowhere.
+	Marker string `json:"marker,omitempty"`
 	// Elsewhere maps other directories that were deployed to, before the
 	// configuration named this one, to the tree that was left there.
 	Elsewhere map[string]git.OID `json:"elsewhere,omitempty"`

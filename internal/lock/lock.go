@@ -1,6 +1,6 @@
 // Package lock keeps two deployments apart. A lock is a flock on a file or
-// directory that is never removed, so the kernel frees it when its holder
-// dies, however it dies.
+// directory that is never removed, or a name that is bound to a socket, so the
+// kernel frees it when its holder dies, however it dies.
 package lock
 
 import (
@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,6 +39,7 @@ type Lock struct {
 type Busy struct {
 	Holder *Holder // nil where it is not known
 	PID    int     // of the holder, 0 where it is not known
+	What   string  // the name of the lock, "" where it is a deployment's
 	Waited time.Duration
 }
 
@@ -46,7 +49,15 @@ func (b *Busy) Error() string {
 
 // Describe says who has the lock, as far as it is known.
 func (b *Busy) Describe() string {
+	what := b.What
+	if strings.ContainsFunc(what, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		what = strconv.Quote(what)
+	}
 	switch {
+	case what != "" && b.PID != 0:
+		return fmt.Sprintf("another %s is running on this machine (process %d)", what, b.PID)
+	case what != "":
+		return fmt.Sprintf("another %s is running on this machine", what)
 	case b.Holder != nil:
 		return fmt.Sprintf("another deployment is running: %s, since %s, now %s (process %d)",
 			b.Holder.Who, b.Holder.Since.Format("15:04:05"), b.Holder.Phase, b.Holder.PID)
@@ -78,34 +89,43 @@ func Acquire(ctx context.Context, stateDir, dir, who string, wait time.Duration,
 	start := time.Now()
 	// Held takes the lock for a moment to see whether it is free.
 	deadline := start.Add(max(wait, 50*time.Millisecond))
-	err = l.poll(ctx, file, deadline, func() *Busy { return busyFile(file) }, waiting)
+	err = poll(ctx, deadline, flock(file), func() *Busy { return busyFile(file) }, waiting)
 	l.held = err == nil
 	if err == nil && l.dir != nil {
 		l.Phase("waiting for another repository that deploys into the same directory")
-		err = l.poll(ctx, l.dir, deadline, func() *Busy { return busyDirectory(l.dir) }, waiting)
+		err = poll(ctx, deadline, flock(l.dir), func() *Busy { return busyDirectory(l.dir) }, waiting)
 	}
 	if err != nil {
-		if busy := (*Busy)(nil); errors.As(err, &busy) {
-			busy.Waited = max(0, min(wait, time.Since(start))).Round(100 * time.Millisecond)
-		}
 		l.Release()
-		return nil, err
+		return nil, waited(err, wait, start)
 	}
 	l.Phase("starting")
 	return l, nil
 }
 
-// poll tries for the lock until the deadline, at a pace that costs nothing.
-func (l *Lock) poll(ctx context.Context, f *os.File, deadline time.Time, who func() *Busy, waiting func(*Busy)) error {
+// flock tries once to lock f, and tells whether others have it.
+func flock(f *os.File) func() (taken bool, err error) {
+	return func() (bool, error) {
+		for {
+			err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+			switch {
+			case errors.Is(err, unix.EINTR):
+				continue
+			case errors.Is(err, unix.EWOULDBLOCK):
+				return true, nil
+			case err != nil:
+				return false, fmt.Errorf("locking %q: %w", f.Name(), err)
+			}
+			return false, nil
+		}
+	}
+}
+
+// poll tries for a lock until the deadline, at a pace that costs nothing.
+func poll(ctx context.Context, deadline time.Time, try func() (taken bool, err error), who func() *Busy, waiting func(*Busy)) error {
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, unix.EINTR):
-			continue
-		case !errors.Is(err, unix.EWOULDBLOCK):
-			return fmt.Errorf("locking %q: %w", f.Name(), err)
+		if taken, err := try(); err != nil || !taken {
+			return err
 		}
 		if waiting != nil {
 			waiting(who())
@@ -120,6 +140,14 @@ func (l *Lock) poll(ctx context.Context, f *os.File, deadline time.Time, who fun
 			return fmt.Errorf("waiting for the lock: %w", ctx.Err())
 		}
 	}
+}
+
+// waited says in a Busy error how long was waited.
+func waited(err error, wait time.Duration, start time.Time) error {
+	if busy := (*Busy)(nil); errors.As(err, &busy) {
+		busy.Waited = max(0, min(wait, time.Since(start))).Round(100 * time.Millisecond)
+	}
+	return err
 }
 
 // Phase writes down what the holder is doing, for those who wait.

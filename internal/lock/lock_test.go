@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 	if args := os.Getenv(child); args != "" {
 		os.Exit(hold(args))
 	}
+	if name := os.Getenv(childOfName); name != "" {
+		os.Exit(holdName(name))
+	}
 	os.Exit(m.Run())
 }
 
@@ -51,13 +54,20 @@ type holder struct {
 
 func newHolder(t *testing.T, state, dir string) *holder {
 	t.Helper()
+	// Hooks run in their repository.
+	return startHolder(t, filepath.Dir(state), child+"="+state+"\n"+dir)
+}
+
+// startHolder runs this program as a holder, and waits until it has the lock.
+func startHolder(t *testing.T, dir, env string) *holder {
+	t.Helper()
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(program)
-	cmd.Dir = filepath.Dir(state) // hooks run in their repository
-	cmd.Env = append(os.Environ(), child+"="+state+"\n"+dir)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -37,7 +37,7 @@ func (a *app) checkCommand() *cobra.Command {
 			if held != nil {
 				commit, previous = held.Commit, held.Previous
 			}
-			results := e.Ask(c.Context(), commit, e.Variables("", commit, previous))
+			results := e.Ask(c.Context(), commit, e.Variables("", "", commit, previous))
 			if a.json {
 				err = a.printJSON(checkReport(e, results))
 			} else {
@@ -184,7 +184,7 @@ func (a *app) deployCommand() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().DurationVar(&wait, "wait", 0, "how long to wait for another deployment (default: deploy.lock_wait)")
+	waitFlag(c, &wait)
 	return c
 }
 
@@ -195,7 +195,7 @@ func (a *app) recoverCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "recover",
 		Short: "finish or undo what a crash interrupted",
-		Long: "recover brings the web root to exactly one commit after a crash: to the new one\nif its ref has moved, else to the one before. Every hook does so first, too.\n\n" +
+		Long: "recover brings the web root to exactly one commit after a crash: to the new one\nif its ref has moved, else to the one before. Of traffic that was being moved it\nfinds out where it is, and proves the release that has it or moves it back.\nEvery hook does so first, too.\n\n" +
 			"With --rebuild it does so also when the web root is another directory than the\none that the deployment was interrupted in: files are compared by content.",
 		Example: "  bluegreen recover --repo /home/deploy/sample_app",
 		Args:    cobra.NoArgs,
@@ -210,13 +210,12 @@ func (a *app) recoverCommand() *cobra.Command {
 				return a.fail(err)
 			}
 			defer session.End()
-			switch r := session.Recovered(); {
-			case r == nil:
+			recovered := session.Recovered()
+			for _, r := range recovered {
+				a.console.Success("%s", r.Text)
+			}
+			if len(recovered) == 0 {
 				a.console.Success("there was nothing to recover")
-			case r.Completed:
-				a.console.Success("%s is deployed: its ref had moved before the crash", r.Commit.Short())
-			default:
-				a.console.Success("the web root is as it was before %s", r.Commit.Short())
 			}
 			return nil
 		},

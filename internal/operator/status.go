@@ -37,15 +37,21 @@ type report struct {
 	Unfinished      *unfinished `json:"unfinished"`
 	Running         *string     `json:"running"`
 
-	checks []health.Result
+	checks      []health.Result
+	liveUnknown string // why nobody can tell who is live
 }
 
 type unfinished struct {
-	Event   string        `json:"event"`
-	Ref     string        `json:"ref"`
-	Commit  git.OID       `json:"commit"`
-	Phase   journal.Phase `json:"phase"`
-	Started time.Time     `json:"started"`
+	Event   string    `json:"event"`
+	Ref     string    `json:"ref"`
+	Commit  git.OID   `json:"commit"`
+	Phase   string    `json:"phase"`
+	Started time.Time `json:"started"`
+	// Of traffic that was being moved.
+	Tag    string `json:"tag,omitempty"`
+	From   string `json:"from,omitempty"`
+	To     string `json:"to,omitempty"`
+	Action int    `json:"action_id,omitempty"`
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -99,6 +105,7 @@ func makeReport(ctx context.Context, e *environment.Environment) (*report, error
 	if err := r.addUnfinished(e); err != nil {
 		return nil, err
 	}
+	r.addLive(ctx, e)
 	held, err := e.Held(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -116,7 +123,7 @@ func makeReport(ctx context.Context, e *environment.Environment) (*report, error
 		return nil, err
 	}
 	if len(e.Checks) > 0 {
-		r.checks = e.Ask(ctx, held.Commit, e.Variables("", held.Commit, held.Previous))
+		r.checks = e.Ask(ctx, held.Commit, e.Variables("", held.Tag, held.Commit, held.Previous))
 		healthy := health.Healthy(r.checks)
 		r.Healthy = &healthy
 	}
@@ -132,10 +139,34 @@ func (r *report) addUnfinished(e *environment.Environment) error {
 		return nil
 	}
 	t, err := e.Journal.Unfinished()
+	if err != nil {
+		return err
+	}
 	if t != nil {
-		r.Unfinished = &unfinished{Event: t.Event.Event, Ref: t.Event.Ref, Commit: t.Event.Commit, Phase: t.Phase, Started: t.Started}
+		r.Unfinished = &unfinished{Event: t.Event.Event, Ref: t.Event.Ref, Commit: t.Event.Commit, Phase: string(t.Phase), Started: t.Started}
+	}
+	p, err := e.Journal.Promotion()
+	if p != nil {
+		r.Unfinished = &unfinished{Event: p.Event.Event, Ref: p.Event.Ref, Commit: p.Event.Commit, Phase: string(p.Course), Started: p.Started,
+			Tag: p.Event.Tag, From: p.Event.From, To: p.Event.To, Action: p.Event.Action}
 	}
 	return err
+}
+
+// addLive asks who has the traffic. Nobody who can tell leaves it null.
+func (r *report) addLive(ctx context.Context, e *environment.Environment) {
+	if e.Promotion == nil {
+		return
+	}
+	live, err := e.Promotion.Live(ctx, e.Name)
+	if err != nil {
+		r.liveUnknown = err.Error()
+		return
+	}
+	r.Live = &live.Here
+	if live.Environment != "" {
+		r.LiveEnvironment = &live.Environment
+	}
 }
 
 func (r *report) addWayBack(ctx context.Context, e *environment.Environment, held *journal.Deployed) {
@@ -177,6 +208,17 @@ func (a *app) printStatus(e *environment.Environment, r *report) {
 	default:
 		row("branch", "%s is at %s, which is not what is deployed", r.Branch, r.RefCommit.Short())
 	}
+	switch {
+	case r.liveUnknown != "":
+		row("live", "not known: %s", r.liveUnknown)
+	case r.Live == nil:
+	case *r.Live:
+		row("live", "yes, %s is here", e.Promotion.Mover.What)
+	case r.LiveEnvironment != nil:
+		row("live", "no, %s is with %s", e.Promotion.Mover.What, *r.LiveEnvironment)
+	default:
+		row("live", "no, %s is not here", e.Promotion.Mover.What)
+	}
 	if r.Healthy == nil {
 		row("healthy", "nothing is checked")
 	}
@@ -198,7 +240,10 @@ func (a *app) printStatus(e *environment.Environment, r *report) {
 	if r.Running != nil {
 		row("running", "%s", *r.Running)
 	}
-	if r.Unfinished != nil {
+	if u := r.Unfinished; u != nil && u.To != "" {
+		row("unfinished", "the promotion of %s from %s to %s (action %d), interrupted at %s: run \"bluegreen recover\"",
+			u.Commit.Short(), u.From, u.To, u.Action, u.Started.Local().Format("15:04:05"))
+	} else if u != nil {
 		row("unfinished", "the deployment of %s, interrupted at %s: run \"bluegreen recover\"",
 			r.Unfinished.Commit.Short(), r.Unfinished.Started.Local().Format("15:04:05"))
 	}

@@ -8,17 +8,19 @@ import (
 
 // Options are the options of a push (git push -o).
 type Options struct {
-	Plan bool          // say what would change, change nothing
-	Live bool          // deploy although production is served from here
-	Wait time.Duration // for the lock; negative when it is not given
-	Raw  []string      // as they came, for the history, but not without bounds
+	Plan bool // say what would change, change nothing
+	Live bool // deploy although production is served from here
+	// Promote moves the traffic here after a healthy deployment.
+	Promote bool
+	Wait    time.Duration // for the lock; negative when it is not given
+	Raw     []string      // as they came, for the history, but not without bounds
 }
 
 // maxOptions is far above what anybody types.
 const maxOptions = 32
 
 // known lists the options for people.
-const known = "plan, live, wait=DURATION"
+const known = "plan, live, promote, wait=DURATION"
 
 // ParseOptions reads the options of a push. An option that is not known is an
 // error that lists those that are.
@@ -40,7 +42,9 @@ func ParseOptions(raw []string) (Options, error) {
 				return o, fmt.Errorf("push option %q: %q is not a duration such as \"90s\"", "wait", shorten(value))
 			}
 			o.Wait = wait
-		case option == "promote" || option == "no-way-back":
+		case option == "promote":
+			o.Promote = true
+		case option == "no-way-back":
 			return o, fmt.Errorf("push option %q is not in this version yet", option)
 		default:
 			return o, fmt.Errorf("push option %q is not known; known are: %s", shorten(option), known)

@@ -4,6 +4,9 @@ package policy
 
 import (
 	"fmt"
+	"path"
+	"slices"
+	"strings"
 
 	"bluegreen/internal/git"
 )
@@ -20,8 +23,9 @@ type Action int
 
 // The actions.
 const (
-	Store  Action = iota // git stores it and nothing else happens
-	Deploy               // the commit goes into the web root
+	Store   Action = iota // git stores it and nothing else happens
+	Deploy                // the commit goes into the web root
+	Promote               // the traffic moves here
 	Refuse
 )
 
@@ -38,20 +42,64 @@ type Decision struct {
 // Rules are what the configuration says.
 type Rules struct {
 	Branch string // what is deployed: "master"
+	// Tags are patterns, for path.Match, of the tags that promote; none
+	// without promotion.
+	Tags []string
 }
 
 // BranchRef returns the full name of the branch that is deployed.
 func (r Rules) BranchRef() string { return "refs/heads/" + r.Branch }
 
-// Decide decides on one update. target is the ref that u.Ref points at, if it
-// is symbolic: git would move that one.
-func (r Rules) Decide(u Update, target string) Decision {
+// Promotes tells whether a ref is a tag that promotes, and its short name.
+func (r Rules) Promotes(ref string) (tag string, promotes bool) {
+	tag, isTag := strings.CutPrefix(ref, "refs/tags/")
+	return tag, isTag && slices.ContainsFunc(r.Tags, func(pattern string) bool {
+		matches, err := path.Match(pattern, tag)
+		return matches && err == nil
+	})
+}
+
+// Decide decides on the updates of one push. targets maps the refs of the push
+// that are symbolic to what they point at: git would move that.
+func (r Rules) Decide(updates []Update, targets map[string]string) []Decision {
+	decisions := make([]Decision, len(updates))
+	var promoting []int
+	for i, u := range updates {
+		decisions[i] = r.decide(u, targets[u.Ref])
+		if decisions[i].Action == Promote {
+			promoting = append(promoting, i)
+		}
+	}
+	if len(promoting) > 1 {
+		for _, i := range promoting {
+			d := &decisions[i]
+			tag, _ := r.Promotes(d.Ref)
+			d.Action = Refuse
+			d.Reason = fmt.Sprintf("%q is one of %d tags in this push that promote", tag, len(promoting))
+			d.Hint = "push one of them"
+		}
+	}
+	return decisions
+}
+
+// decide decides on one update by itself.
+func (r Rules) decide(u Update, target string) Decision {
 	d := Decision{Update: u}
+	tag, promotes := r.Promotes(u.Ref)
 	switch {
 	case u.Ref != r.BranchRef() && target == r.BranchRef():
 		d.Action = Refuse
 		d.Reason = fmt.Sprintf("%q stands for %q here", u.Ref, r.Branch)
 		d.Hint = fmt.Sprintf("push %q itself", r.Branch)
+	case promotes && target != "":
+		d.Action = Refuse
+		d.Reason = fmt.Sprintf("%q stands for %q here, and cannot promote", u.Ref, target)
+		d.Hint = fmt.Sprintf("remove it on the server: git symbolic-ref --delete %s", u.Ref)
+	case promotes && u.New.IsZero():
+		d.Action = Store
+		d.Warning = fmt.Sprintf("%q is deleted, but no traffic moves: push a tag to the server that should have it", tag)
+	case promotes:
+		d.Action = Promote
 	case u.Ref != r.BranchRef():
 		d.Action = Store
 	case u.New.IsZero():

@@ -50,14 +50,46 @@ func TestDecide(t *testing.T) {
 		{"main", "main", none, one, "refs/heads/main", "", Deploy, ""},
 		{"master where main is", "main", none, one, "refs/heads/master", "", Store, ""},
 		{"with a slash", "site/live", none, one, "refs/heads/site/live", "", Deploy, ""},
+		{"a tag that promotes", "master", none, one, "refs/tags/release-2", "", Promote, ""},
+		{"moved", "master", one, two, "refs/tags/release-2", "", Promote, ""},
+		{"deleted", "master", one, none, "refs/tags/release-2", "", Store, ""},
+		{"another tag", "master", none, one, "refs/tags/v2", "", Store, ""},
+		{"deeper than the pattern", "master", none, one, "refs/tags/release-2/x", "", Store, ""},
+		{"a branch of that name", "master", none, one, "refs/heads/release-2", "", Store, ""},
+		{"a tag that stands for a branch", "master", one, two, "refs/tags/release-2", "refs/heads/x", Refuse, `"refs/tags/release-2" stands for "refs/heads/x" here, and cannot promote`},
 	} {
-		d := Rules{Branch: c.branch}.Decide(Update{Old: c.old, New: c.new, Ref: c.ref}, c.target)
+		d := Rules{Branch: c.branch, Tags: []string{"release-*"}}.Decide([]Update{{Old: c.old, New: c.new, Ref: c.ref}}, map[string]string{c.ref: c.target})[0]
 		if d.Action != c.want || d.Reason != c.reason || d.Ref != c.ref || d.Old != c.old || d.New != c.new {
 			t.Errorf("%s: %+v, want action %d and %q", c.name, d, c.want, c.reason)
 		}
 		if (d.Action == Refuse) != (d.Hint != "") {
 			t.Errorf("%s: action %d with hint %q", c.name, d.Action, d.Hint)
 		}
+	}
+}
+
+// TestSeveralTags: two promotions in one push are both refused, whatever else
+// is in it; a deletion is none.
+func TestSeveralTags(t *testing.T) {
+	t.Parallel()
+	none, one, two := git.OID{}, oid(t, "1"), oid(t, "2")
+	rules := Rules{Branch: "master", Tags: []string{"release-*", "v?"}}
+	updates := []Update{
+		{none, one, "refs/tags/release-1"}, {one, two, "refs/heads/master"}, {one, two, "refs/tags/v2"},
+		{one, none, "refs/tags/release-3"}, {none, one, "refs/tags/other"},
+	}
+	var got []Action
+	for _, d := range rules.Decide(updates, nil) {
+		got = append(got, d.Action)
+		if (d.Action == Refuse) != (d.Reason != "" && d.Hint != "") || (d.Ref == "refs/tags/release-3") != (d.Warning != "") {
+			t.Errorf("%+v", d)
+		}
+	}
+	if want := []Action{Refuse, Deploy, Refuse, Store, Store}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if d := rules.Decide(updates[1:4], nil); d[0].Action != Deploy || d[1].Action != Promote || d[2].Action != Store {
+		t.Errorf("one tag beside a deleted one: %+v", d)
 	}
 }
 
@@ -83,7 +115,7 @@ func TestParseOptions(t *testing.T) {
 		{[]string{"wait="}, Options{}, `"" is not a duration`},
 		{[]string{"wait=30"}, Options{}, `"30" is not a duration`},
 		{[]string{"wait=1h;rm"}, Options{}, "is not a duration"},
-		{[]string{"wait"}, Options{}, `push option "wait" is not known; known are: plan, live, wait=DURATION`},
+		{[]string{"wait"}, Options{}, `push option "wait" is not known; known are: plan, live, promote, wait=DURATION`},
 		{[]string{""}, Options{}, `push option "" is not known`},
 		{[]string{"Plan"}, Options{}, "is not known"},
 		{[]string{" plan"}, Options{}, "is not known"},
@@ -91,11 +123,12 @@ func TestParseOptions(t *testing.T) {
 		{[]string{"plan\nlive"}, Options{}, `push option "plan\nlive" is not known`},
 		{[]string{"plan;live"}, Options{}, "is not known"},
 		{[]string{"\x1b[31m"}, Options{}, `push option "\x1b[31m" is not known`},
-		{[]string{"promote"}, Options{}, `push option "promote" is not in this version yet`},
+		{[]string{"promote"}, Options{Promote: true, Wait: waitless}, ""},
+		{[]string{"no-way-back"}, Options{}, `push option "no-way-back" is not in this version yet`},
 		{[]string{"no-way-back"}, Options{}, `push option "no-way-back" is not in this version yet`},
 		{[]string{"plan", "nonsense"}, Options{}, `push option "nonsense" is not known`},
 		{slices.Repeat([]string{"live"}, 32), Options{Live: true, Wait: waitless}, ""},
-		{slices.Repeat([]string{"live"}, 33), Options{}, "33 push options are too many; known are: plan, live, wait=DURATION"},
+		{slices.Repeat([]string{"live"}, 33), Options{}, "33 push options are too many; known are: plan, live, promote, wait=DURATION"},
 	} {
 		got, err := ParseOptions(c.raw)
 		if c.err != "" {

@@ -248,6 +248,8 @@ func (f *following) failed(truth string) error {
 		reason += ": " + f.answer.Error()
 	} else if f.last != "" {
 		reason += ": " + f.last
+	} else {
+		reason += ", although the request was accepted"
 	}
 	return &Error{Outcome: Failed, Reason: reason + "; " + truth, Action: f.move.Action}
 }

@@ -37,6 +37,8 @@ type State struct {
 	// told, why the traffic must not be taken: `it belongs to droplet 42,
 	// which is not in promotion.droplets`.
 	Foreign string
+	// Hidden tells that the owner cannot be told; Foreign says why.
+	Hidden bool
 	// Busy says why the traffic cannot be asked for at the moment, or is on its
 	// way: "203.0.113.10 is locked", "action 42 on 203.0.113.10 is in progress".
 	Busy string

@@ -46,7 +46,7 @@ func (r *processor) askUpdateHook(ctx context.Context, d policy.Decision) error 
 	}
 	var env []string
 	for _, kv := range r.process.Environ {
-		if !strings.HasPrefix(kv, "GIT_DIR=") {
+		if !strings.HasPrefix(kv, "GIT_DIR=") && !strings.HasPrefix(kv, "DIGITALOCEAN_TOKEN=") {
 			env = append(env, kv)
 		}
 	}

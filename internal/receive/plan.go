@@ -92,8 +92,20 @@ func (p *push) printPlan(ctx context.Context, decisions []policy.Decision) error
 				return err
 			}
 			ShowPlan(p.console, p.env, d.New, plan)
+		case policy.Promote:
+			request, err := p.readTag(ctx, d)
+			if err != nil {
+				p.console.Say("plan: %s would be refused: %s", d.Ref, reason(err))
+				continue
+			}
+			p.console.Say("plan: %s would promote %s on %s, if that is deployed there and healthy: %s would move there",
+				d.Ref, request.Commit.Short(), p.env.Name, p.env.Promotion.Mover.What)
 		}
 	}
+	if p.options.Promote {
+		p.console.Say("plan: %s would move to %s after a healthy deployment", p.env.Promotion.Mover.What, p.env.Name)
+	}
+	ShowLive(ctx, p.console, p.env)
 	p.report.add(outcome{level: warning, text: "plan only: nothing has changed"})
 	return nil
 }
@@ -136,5 +148,23 @@ func ShowPlan(c *console.Console, e *environment.Environment, commit git.OID, pl
 			c.Say("plan: would be run: %q", command.Run)
 		}
 	}
-	c.Say("plan: who is live is not known: there is no [promotion] in the configuration")
+}
+
+// ShowLive writes who is live.
+func ShowLive(ctx context.Context, c *console.Console, e *environment.Environment) {
+	if e.Promotion == nil {
+		c.Say("plan: who is live is not known: there is no [promotion] in the configuration")
+		return
+	}
+	live, err := e.Promotion.Live(ctx, e.Name)
+	switch {
+	case err != nil:
+		c.Say("plan: who is live cannot be told: %v", err)
+	case live.Here:
+		c.Say("plan: %s is live: it has %s", e.Name, e.Promotion.Mover.What)
+	case live.Environment != "":
+		c.Say("plan: %s is live: it has %s", live.Environment, e.Promotion.Mover.What)
+	default:
+		c.Say("plan: %s is not live: it does not have %s", e.Name, e.Promotion.Mover.What)
+	}
 }

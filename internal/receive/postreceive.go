@@ -48,30 +48,67 @@ func (r *after) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var broken error
 	for _, d := range decisions {
+		if _, promotes := r.env.Rules().Promotes(d.Ref); promotes {
+			continue
+		}
 		if err := r.handle(ctx, d); err != nil {
+			r.report.add(failed(err))
+			broken = err
+		}
+	}
+	for _, d := range decisions {
+		if _, promotes := r.env.Rules().Promotes(d.Ref); !promotes || d.Action == policy.Store {
+			continue
+		}
+		if err := r.handleTag(ctx, d, broken); err != nil {
 			r.report.add(failed(err))
 		}
 	}
-	if text := r.storedOnly(decisions); text != "" {
-		r.report.add(outcome{level: warning, text: text})
-	}
+	r.report.warn(r.storedOnly(decisions))
 	return nil
 }
 
-// storedOnly tells which branches of the push are only stored, "" for none.
-func (p *push) storedOnly(decisions []policy.Decision) string {
-	var stored []string
+// handleTag promotes for a tag that git has moved already.
+func (r *after) handleTag(ctx context.Context, d policy.Decision, broken error) error {
+	if taken, err := procReceiveTakes(ctx, r.env.Repo, []policy.Update{d.Update}); err != nil || taken {
+		return err
+	}
+	tag, _ := r.env.Rules().Promotes(d.Ref)
+	err := error(nil)
+	switch {
+	case d.Action == policy.Refuse:
+		err = refusal(d)
+	case broken != nil:
+		err = &deploy.Failure{Refused: true, Reason: fmt.Sprintf("%q does not promote: the deployment of the same push failed", tag)}
+	case r.options.Plan:
+		err = &deploy.Failure{Refused: true, Reason: fmt.Sprintf("plan only, but %q has moved: without pre-receive or proc-receive nothing can stop it", tag),
+			Hint: "\"bluegreen promote\" on the server promotes what is deployed there"}
+	default:
+		return r.promote(ctx, d, nil)
+	}
+	r.refuse(d, reason(err))
+	return err
+}
+
+// storedOnly tells what of the push is only stored, where somebody may expect
+// more.
+func (p *push) storedOnly(decisions []policy.Decision) []string {
+	var stored, texts []string
 	for _, d := range decisions {
+		if d.Warning != "" {
+			texts = append(texts, d.Warning)
+		}
 		if branch, isBranch := strings.CutPrefix(d.Ref, "refs/heads/"); isBranch && d.Action == policy.Store && !d.New.IsZero() {
 			stored = append(stored, fmt.Sprintf("%q", branch))
 		}
 	}
-	if len(stored) == 0 {
-		return ""
+	if len(stored) > 0 {
+		texts = append(texts, fmt.Sprintf("%s stored, nothing is deployed: the branch that is deployed here is %q",
+			enumerate(stored), p.env.Config.Deploy.Branch))
 	}
-	return fmt.Sprintf("%s stored, nothing is deployed: the branch that is deployed here is %q",
-		enumerate(stored), p.env.Config.Deploy.Branch)
+	return texts
 }
 
 // enumerate joins a few names and counts the rest, with a verb.
@@ -137,13 +174,22 @@ func (r *after) deploy(ctx context.Context, d policy.Decision) error {
 	}
 	r.console.Hint("without proc-receive, git's exit status does not tell whether a deployment worked; this text does")
 	done, err := session.Deploy(ctx, deploy.Request{Ref: d.Ref, Commit: d.New, Old: d.Old, RefMoved: true,
-		Pusher: pusher, Options: r.options.Raw})
+		Pusher: pusher, Options: r.options.Raw, Promote: r.wanted(d)})
 	if err != nil {
 		return r.notDeployed(err, d)
 	}
-	r.report.add(deployed(r.env.Environment, done))
-	r.warnSubmodules(done)
+	r.reportDeployed(done)
 	return nil
+}
+
+// reportDeployed tells of a deployment that succeeded, and of what it did
+// beside.
+func (p *push) reportDeployed(done *deploy.Outcome) {
+	p.report.add(deployed(p.env.Environment, done))
+	p.warnSubmodules(done)
+	if done.Promoted != nil {
+		p.report.add(promoted(done.Promoted))
+	}
 }
 
 // notDeployed says how to try again, since git has nothing left to push.

@@ -53,18 +53,19 @@ func (p *push) open(rawOptions []string) error {
 // decide decides on each ref of the push.
 func (p *push) decide(ctx context.Context) ([]policy.Decision, error) {
 	rules := p.env.Rules()
-	decisions := make([]policy.Decision, len(p.updates))
-	for i, u := range p.updates {
-		target := ""
-		if u.Ref != rules.BranchRef() {
-			var err error
-			if target, err = p.env.Repo.SymbolicTarget(ctx, u.Ref); err != nil {
-				return nil, err
-			}
+	targets := map[string]string{}
+	for _, u := range p.updates {
+		if u.Ref == rules.BranchRef() {
+			continue
 		}
-		decisions[i] = rules.Decide(u, target)
+		target, err := p.env.Repo.SymbolicTarget(ctx, u.Ref)
+		if err != nil {
+			return nil, err
+		}
+		targets[u.Ref] = target
 	}
-	return decisions, nil
+	decisions := rules.Decide(p.updates, targets)
+	return decisions, p.checkPromote(decisions)
 }
 
 // wait is how long the lock is waited for.
@@ -75,12 +76,16 @@ func (p *push) wait() time.Duration {
 	return p.env.Config.Deploy.LockWait
 }
 
-// refuse records, in the history, an update of the deployed branch that policy
-// refused.
+// refuse records, in the history, an update of the deployed branch, or of a tag
+// that promotes, that policy refused.
 func (p *push) refuse(d policy.Decision, reason string) {
 	event := journal.Event{ID: "refused-" + fmt.Sprint(time.Now().UnixNano()), Time: time.Now().UTC(), Event: journal.Deploy,
 		Environment: p.env.Name, Ref: d.Ref, Commit: d.New, Result: journal.Refused, Reason: reason,
 		Pusher: p.pusher(), Options: p.options.Raw}
+	if tag, promotes := p.env.Rules().Promotes(d.Ref); promotes {
+		event.Event = journal.Promote
+		event.Traffic = &journal.Traffic{IP: p.env.Config.Promotion.IP, To: p.env.Name, Tag: tag}
+	}
 	if held, err := p.env.Journal.Deployed(); err == nil && held != nil {
 		event.Previous = held.Commit
 	}
@@ -114,7 +119,7 @@ func (g *gate) run(ctx context.Context) error {
 		return err
 	}
 	for _, d := range decisions {
-		if err := g.admit(ctx, d); err != nil {
+		if err := g.admit(ctx, d, decisions); err != nil {
 			if !g.options.Plan {
 				g.refuseBranch(err)
 			}
@@ -131,24 +136,25 @@ func (g *gate) run(ctx context.Context) error {
 // warnStored says what only post-receive can say after the fact, where there
 // is none.
 func (g *gate) warnStored(ctx context.Context, decisions []policy.Decision) {
-	text := g.storedOnly(decisions)
-	if text == "" {
+	texts := g.storedOnly(decisions)
+	if len(texts) == 0 {
 		return
 	}
 	if hook, err := findHook(ctx, g.env.Repo, "post-receive"); err == nil && hook == "" {
-		g.report.add(outcome{level: warning, text: text})
+		g.report.warn(texts)
 	}
 }
 
 // refuseBranch records that a push of the deployed branch, under whatever name,
-// was refused.
+// or of a tag that promotes, was refused.
 func (g *gate) refuseBranch(err error) {
 	if g.env == nil {
 		return
 	}
 	for _, u := range g.updates {
 		target, _ := g.env.Repo.SymbolicTarget(context.Background(), u.Ref)
-		if branch := g.env.Rules().BranchRef(); u.Ref == branch || target == branch {
+		_, promotes := g.env.Rules().Promotes(u.Ref)
+		if branch := g.env.Rules().BranchRef(); u.Ref == branch || target == branch || promotes && !u.New.IsZero() {
 			g.refuse(policy.Decision{Update: u}, reason(err))
 		}
 	}
@@ -169,12 +175,18 @@ func (g *gate) recover(ctx context.Context) {
 
 // admit refuses an update that policy forbids, or a commit that must not be
 // unpacked here.
-func (g *gate) admit(ctx context.Context, d policy.Decision) error {
-	switch d.Action {
-	case policy.Refuse:
+func (g *gate) admit(ctx context.Context, d policy.Decision, all []policy.Decision) error {
+	_, promotes := g.env.Rules().Promotes(d.Ref)
+	switch {
+	case promotes && d.Action != policy.Store:
+		return g.promotes(ctx, d, all)
+	case d.Action == policy.Refuse:
 		return refusal(d)
-	case policy.Deploy:
+	case d.Action == policy.Deploy:
 		if err := g.env.Ready(); err != nil {
+			return err
+		}
+		if err := g.guardLive(ctx); err != nil {
 			return err
 		}
 		return g.checkTree(ctx, d)
@@ -207,6 +219,9 @@ func (g *gate) checkTree(ctx context.Context, d policy.Decision) error {
 	}
 	if err == nil {
 		err = worktree.CheckSizes(objects, changes, w.MaxBytes)
+	}
+	if err == nil && g.env.Marker != "" {
+		err = w.MarkerConflict(objects, root, g.env.Marker)
 	}
 	if err != nil {
 		return fmt.Errorf("refusing the tree of %s: %w", d.New.Short(), err)

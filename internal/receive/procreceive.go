@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"bluegreen/internal/console"
@@ -35,9 +34,10 @@ func ProcReceive(ctx context.Context, p *Process, c *console.Console) int {
 // processor is the work of proc-receive.
 type processor struct {
 	push
-	atomic  bool
-	raw     []string          // push options
-	answers map[string]answer // by ref
+	atomic    bool
+	raw       []string // push options
+	decisions []policy.Decision
+	answers   map[string]answer // by ref
 }
 
 // An answer is what git is told of one ref. Without one a ref is rejected.
@@ -133,52 +133,104 @@ func (r *processor) run(ctx context.Context) error {
 		return err
 	}
 	r.note = r.readNote()
-	decisions, err := r.decide(ctx)
-	if err != nil {
+	var err error
+	if r.decisions, err = r.decide(ctx); err != nil {
 		return err
 	}
 	if r.options.Plan {
-		if err := r.printPlan(ctx, decisions); err != nil {
+		if err := r.printPlan(ctx, r.decisions); err != nil {
 			return err
 		}
-		for _, d := range decisions {
+		for _, d := range r.decisions {
 			r.answers[d.Ref] = answer{reason: planOnly}
 		}
 		return nil
 	}
 	if r.atomic {
-		if err := r.foreseeAtomic(ctx, decisions); err != nil {
+		if err := r.foreseeAtomic(ctx); err != nil {
 			return err
 		}
 	}
-	together := r.atomic && slices.ContainsFunc(decisions, func(d policy.Decision) bool { return d.Action == policy.Deploy })
-	for _, d := range decisions {
-		switch d.Action {
-		case policy.Store:
-			if !together {
-				r.answers[d.Ref] = answer{verdict: leftToGit}
-			}
-		case policy.Refuse:
-			err := refusal(d)
-			r.answer(d.Ref, err)
-			r.report.add(failed(err))
-		case policy.Deploy:
-			err := r.deploy(ctx, d)
-			for _, u := range r.refsWith(d) {
-				r.answer(u.Name, err)
-			}
-			if err != nil {
-				r.report.add(failed(err))
-			}
+	r.warnStored(ctx)
+	r.carryOut(ctx)
+	return nil
+}
+
+// carryOut does what was decided: what deploys comes first, and what promotes
+// after it. In an atomic push one of them moves all refs.
+func (r *processor) carryOut(ctx context.Context) {
+	var broken error // the deployment's, if there is one
+	for _, d := range r.decisions {
+		if d.Action == policy.Deploy {
+			broken = r.deploy(ctx, d)
+			r.settle(d, broken)
 		}
 	}
-	return nil
+	for _, d := range r.decisions {
+		if d.Action == policy.Promote && !r.answered(d) {
+			r.settle(d, r.promoteTag(ctx, d, broken))
+		}
+	}
+	for _, d := range r.decisions {
+		switch {
+		case r.answered(d):
+		case d.Action == policy.Refuse:
+			r.refuse(d, d.Reason)
+			r.settle(d, refusal(d))
+		case d.Action == policy.Store:
+			r.answers[d.Ref] = answer{verdict: leftToGit}
+		}
+	}
+}
+
+func (r *processor) answered(d policy.Decision) bool {
+	_, answered := r.answers[d.Ref]
+	return answered
+}
+
+// settle answers for a decision, and for the refs that share its fate.
+func (r *processor) settle(d policy.Decision, err error) {
+	for _, u := range r.refsWith(d) {
+		r.answer(u.Name, err)
+	}
+	if err != nil {
+		r.report.add(failed(err))
+	}
+}
+
+// warnStored says what the other hooks would say, where there are none.
+func (r *processor) warnStored(ctx context.Context) {
+	texts := r.storedOnly(r.decisions)
+	if len(texts) == 0 || r.note != nil {
+		return
+	}
+	for _, name := range []string{"pre-receive", "post-receive"} {
+		if hook, err := findHook(ctx, r.env.Repo, name); err != nil || hook != "" {
+			return
+		}
+	}
+	r.report.warn(texts)
+}
+
+// promoteTag promotes for a tag, unless the deployment of the same push failed.
+func (r *processor) promoteTag(ctx context.Context, d policy.Decision, broken error) error {
+	if broken != nil {
+		tag, _ := r.env.Rules().Promotes(d.Ref)
+		err := &deploy.Failure{Refused: true, Reason: fmt.Sprintf("%q does not promote: the deployment of the same push failed", tag)}
+		r.refuse(d, err.Reason)
+		return err
+	}
+	if err := r.mayMove(ctx, d); err != nil {
+		r.refuse(d, reason(err))
+		return err
+	}
+	return r.promote(ctx, d, r.refsWith(d))
 }
 
 // foreseeAtomic refuses an atomic push when any part of it will be refused:
 // once our ref has moved, git cannot take it back.
-func (r *processor) foreseeAtomic(ctx context.Context, decisions []policy.Decision) error {
-	for _, d := range decisions {
+func (r *processor) foreseeAtomic(ctx context.Context) error {
+	for _, d := range r.decisions {
 		if d.Action == policy.Refuse {
 			return refusal(d)
 		}
@@ -217,7 +269,10 @@ func (r *processor) refuseAll(err error) {
 		if _, answered := r.answers[u.Ref]; !answered {
 			r.answer(u.Ref, err)
 		}
-		if r.env != nil && !r.options.Plan && u.Ref == r.env.Rules().BranchRef() {
+		if r.env == nil || r.options.Plan {
+			continue
+		}
+		if _, promotes := r.env.Rules().Promotes(u.Ref); u.Ref == r.env.Rules().BranchRef() || promotes && !u.New.IsZero() {
 			r.refuse(policy.Decision{Update: u}, reason(err))
 		}
 	}
@@ -230,6 +285,11 @@ func (r *processor) deploy(ctx context.Context, d policy.Decision) error {
 		r.refuse(d, err.Error())
 		return err
 	}
+	promotion, err := r.together(ctx, d)
+	if err != nil {
+		r.refuse(d, reason(err))
+		return err
+	}
 	pusher := r.pusher()
 	session, err := r.env.Begin(ctx, pusher, r.wait())
 	if err != nil {
@@ -238,12 +298,11 @@ func (r *processor) deploy(ctx context.Context, d policy.Decision) error {
 	}
 	defer session.End()
 	done, err := session.Deploy(ctx, deploy.Request{Ref: d.Ref, Commit: d.New, Old: d.Old, Pusher: pusher,
-		Options: r.options.Raw, Refs: r.refsWith(d)})
+		Options: r.options.Raw, Refs: r.refsWith(d), Promote: promotion})
 	if err != nil {
 		return err
 	}
-	r.report.add(deployed(r.env.Environment, done))
-	r.warnSubmodules(done)
+	r.reportDeployed(done)
 	return nil
 }
 

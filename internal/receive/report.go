@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"bluegreen/internal/console"
 	"bluegreen/internal/deploy"
@@ -31,6 +32,13 @@ type outcome struct {
 }
 
 func (r *report) add(o outcome) { r.outcomes = append(r.outcomes, o) }
+
+// warn adds a warning for each text.
+func (r *report) warn(texts []string) {
+	for _, text := range texts {
+		r.add(outcome{level: warning, text: text})
+	}
+}
 
 func (r *report) worst() int {
 	level := success
@@ -85,6 +93,48 @@ func deployed(e *deploy.Environment, o *deploy.Outcome) outcome {
 		result.hint = "add [[health]] checks to bluegreen.toml, so that a broken release is taken back"
 	}
 	return result
+}
+
+// promoted tells of a promotion that succeeded.
+func promoted(done *deploy.Promoted) outcome {
+	what := done.Commit.Short()
+	switch {
+	case done.Tag != "":
+		what = fmt.Sprintf("%q (%s)", done.Tag, done.Commit.Short())
+	case done.Commit.IsZero():
+		what = done.To
+	}
+	way := fmt.Sprintf("%s moved from %s to %s", done.What, done.From, done.To)
+	switch {
+	case done.Already:
+		way = fmt.Sprintf("%s was with %s already", done.What, done.To)
+	case done.From == "":
+		way = fmt.Sprintf("%s, which nobody had, moved to %s", done.What, done.To)
+	}
+	o := outcome{level: success}
+	proof := "the outside was not asked"
+	if done.Checks > 0 {
+		proof = "seen from outside by " + count(done.Checks, "check")
+	} else {
+		o.hint = "add [[health]] checks with at = \"promoted\", so that a release that the outside does not see is taken back"
+	}
+	o.text = fmt.Sprintf("%s is live: %s, %s, in %s", what, way, proof, done.Took.Round(time.Millisecond))
+	if done.Seen != "" {
+		o.lines = append(o.lines, done.Seen)
+	}
+	if len(done.Warnings) > 0 {
+		o.level = warning
+		o.lines = append(o.lines, done.Warnings[1:]...)
+		o.text += "; but " + done.Warnings[0]
+	}
+	return o
+}
+
+// ShowPromoted writes the outcome of a promotion that succeeded.
+func ShowPromoted(c *console.Console, done *deploy.Promoted) {
+	r := report{}
+	r.add(promoted(done))
+	r.print(c)
 }
 
 // Succeeded writes the outcome of a deployment that succeeded.

@@ -1,0 +1,107 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"bluegreen/internal/fault"
+	"bluegreen/internal/journal"
+	"bluegreen/internal/promotion"
+)
+
+// promote carries out the promotion that is a part of a deployment.
+func (r *run) promote(ctx context.Context) error {
+	p := r.promotion
+	p.deployed, p.former = &r.deployed, r.deployed.Tag
+	p.event.Commit, p.event.Previous = r.deployed.Commit, r.event.Previous
+	p.record.Deployment = r.event.ID
+	return p.carryOut(ctx)
+}
+
+// giveBack undoes what a promotion has done, because of cause: the traffic goes
+// back to where it was. It returns cause with what became of that: an *Unknown
+// where nobody can tell, or where the traffic must stay and the release with
+// it. It can be called again.
+func (p *promoting) giveBack(ctx context.Context, cause error) error {
+	if isUnknown(cause) {
+		return cause
+	}
+	ctx = context.WithoutCancel(ctx)
+	p.outside.stop()
+	var failure *Failure
+	if !errors.As(cause, &failure) {
+		failure = &Failure{Reason: oneLine(cause)}
+	}
+	failed := *failure
+	if p.landed {
+		if err := p.returnTraffic(ctx, &failed); err != nil {
+			return err
+		}
+	}
+	if seen := p.outside.summary(p.move); seen != "" && p.move.Action != 0 {
+		failed.Lines = append(failed.Lines, seen)
+	}
+	p.outside = nil // it has been told
+	if err := p.tag(p.former); err != nil {
+		p.Observe(Notice{Kind: Warning, Text: oneLine(err)})
+	}
+	if p.alone && !p.returned {
+		if err := p.RunCommands(ctx, "rolled-back", p.variables()); err != nil {
+			p.Observe(Notice{Kind: Warning, Text: oneLine(err)})
+		}
+	}
+	p.returned = true
+	return &failed
+}
+
+// returnTraffic moves the traffic back, if it is still here and has a place to
+// go to.
+func (p *promoting) returnTraffic(ctx context.Context, failed *Failure) error {
+	p.enter("returning")
+	what := p.Promotion.Mover.What
+	p.record.Course = journal.Returning
+	p.note()
+	fault.Step("promotion: returning")
+	why := errors.New("nobody had it before")
+	if p.move.From != "" {
+		p.Observe(Notice{Kind: Doing, Text: fmt.Sprintf("%s; moving %s back to %s", failed.Reason, what, p.move.From)})
+		_, why = p.Promotion.Mover.Move(ctx, promotion.Request{To: p.move.From, OnlyFrom: p.request.To}, silent{p})
+	}
+	if why == nil {
+		p.landed = false
+		failed.Reason += fmt.Sprintf("; %s is back with %s", what, p.move.From)
+		fault.Step("promotion: returned")
+		return nil
+	}
+	if promotion.OutcomeOf(why) == promotion.Unknown {
+		unknown := fromMover(why).(*Unknown)
+		unknown.Reason = fmt.Sprintf("%s; and moving %s back: %s", failed.Reason, what, unknown.Reason)
+		return unknown
+	}
+	// It may not be ours to give back any more.
+	s, err := p.Promotion.Mover.Look(ctx, "")
+	switch {
+	case err == nil && s.Owner != p.request.To:
+		p.landed = false
+		failed.Reason += fmt.Sprintf("; %s has %s", orNobody(s.Owner), what)
+		return nil
+	case p.alone && err == nil:
+		p.landed = false
+		failed.Reason += fmt.Sprintf("; and %s stays with %s: %s", what, p.request.To, oneLine(why))
+		failed.Hint = "production is served from here: mend it, or run \"bluegreen promote\" on the server that should have it"
+		return nil
+	}
+	return &Unknown{Reason: fmt.Sprintf("%s; and %s stays with %s", failed.Reason, what, p.request.To), Err: why,
+		Hint: "production is served from here: \"bluegreen recover\" asks the outside again, and keeps or returns the release"}
+}
+
+// silent is the log of a way back: the record says already that it is taken.
+type silent struct{ p *promoting }
+
+func (s silent) Intend(string) error { return nil }
+
+func (s silent) Asked(action int) error {
+	s.p.Observe(Notice{Kind: Progress, Text: fmt.Sprintf("action %d", action)})
+	return nil
+}

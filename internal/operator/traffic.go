@@ -1,0 +1,132 @@
+package operator
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"bluegreen/internal/deploy"
+	"bluegreen/internal/environment"
+	"bluegreen/internal/journal"
+	"bluegreen/internal/receive"
+)
+
+func (a *app) promoteCommand() *cobra.Command {
+	var wait time.Duration
+	c := &cobra.Command{
+		Use:   "promote",
+		Short: "move the traffic to this environment",
+		Long: "promote moves the traffic to this environment, as pushing a tag does: if what is\n" +
+			"deployed here is healthy, and the outside sees it afterwards.",
+		Example: "  bluegreen promote --repo /home/deploy/sample_app",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			e, err := a.change()
+			if err != nil {
+				return err
+			}
+			return a.move(c, e, wait, deploy.PromotionRequest{Event: journal.Promote})
+		},
+	}
+	waitFlag(c, &wait)
+	return c
+}
+
+func (a *app) rollbackCommand() *cobra.Command {
+	var wait time.Duration
+	unchecked := false
+	c := &cobra.Command{
+		Use:   "rollback",
+		Short: "move the traffic back to the environment that had it before",
+		Long: "rollback moves the traffic back to the environment that had it before, by the\n" +
+			"history here and what the provider says now. That environment must be healthy:\n" +
+			"this one asks its own checks, another one is asked at its own address.",
+		Example: "  bluegreen rollback --repo /home/deploy/sample_app",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			e, err := a.change()
+			if err != nil {
+				return err
+			}
+			to, err := before(c.Context(), e)
+			if err != nil {
+				return a.fail(err)
+			}
+			return a.move(c, e, wait, deploy.PromotionRequest{Event: journal.Rollback, To: to, Unasked: unchecked})
+		},
+	}
+	waitFlag(c, &wait)
+	c.Flags().BoolVar(&unchecked, "unchecked", false, "also to an environment that does not answer as it should")
+	return c
+}
+
+func waitFlag(c *cobra.Command, wait *time.Duration) {
+	c.Flags().DurationVar(wait, "wait", 0, "how long to wait for another deployment (default: deploy.lock_wait)")
+}
+
+// move carries out a promotion.
+func (a *app) move(c *cobra.Command, e *environment.Environment, wait time.Duration, req deploy.PromotionRequest) error {
+	if !c.Flags().Changed("wait") {
+		wait = e.Config.Deploy.LockWait
+	}
+	if err := e.Ready(); err != nil {
+		return a.fail(err)
+	}
+	req.Pusher, req.Wait = receive.Pusher(a.getenv), wait
+	session, err := e.Begin(c.Context(), req.Pusher, wait)
+	if err != nil {
+		return a.fail(err)
+	}
+	defer session.End()
+	done, err := session.Promote(c.Context(), req)
+	if err != nil {
+		return a.fail(err)
+	}
+	receive.ShowPromoted(a.console, done)
+	return nil
+}
+
+// before finds the environment that had the traffic before the one that has it
+// now.
+func before(ctx context.Context, e *environment.Environment) (string, error) {
+	if e.Promotion == nil {
+		return "", &deploy.Failure{Refused: true, Reason: "promotion is not set up here", Hint: "add [promotion] to bluegreen.toml"}
+	}
+	state, err := e.Promotion.Mover.Look(ctx, "")
+	if err != nil {
+		return "", err
+	}
+	events, err := e.Journal.Events(1 << 20)
+	if err != nil {
+		return "", err
+	}
+	what := e.Promotion.Mover.What
+	if state.Foreign != "" {
+		return "", &deploy.Failure{Refused: true, Reason: what + " is not ours to move: " + state.Foreign}
+	}
+	impossible := func(format string, args ...any) (string, error) {
+		return "", &deploy.Failure{Refused: true, Reason: "going back is impossible: " + fmt.Sprintf(format, args...),
+			Hint: "\"bluegreen promote\" on the server that should have it moves the traffic there"}
+	}
+	if state.Owner == "" {
+		return impossible("nobody has %s", what)
+	}
+	for _, event := range slices.Backward(events) {
+		if event.Traffic == nil || event.Result != journal.Succeeded || event.Event == journal.Recover || event.From == event.To {
+			continue
+		}
+		switch {
+		case event.To == state.Owner && event.From == "":
+			return impossible("nobody had %s before %s", what, state.Owner)
+		case event.To == state.Owner:
+			return event.From, nil
+		case event.To == e.Name:
+			return e.Name, nil // it was moved away from here elsewhere
+		}
+		return impossible("the history here ends with %s, but %s has %s now", event.To, state.Owner, what)
+	}
+	return impossible("the history here does not say who had %s before %s", what, state.Owner)
+}
