@@ -105,7 +105,7 @@ droplets = { blue = %d, green = %d }
 token_file = %q
 api_url = %q
 metadata_url = %q
-timeout = "15s"
+timeout = "20s"
 %s
 `, sites[droplet], c.outside.Addr(), reservedIP, blueDroplet, greenDroplet, c.token, c.api, url, more)
 }

@@ -39,19 +39,19 @@ func (p *promoting) giveBack(ctx context.Context, cause error) error {
 			return err
 		}
 	}
-	if seen := p.outside.summary(p.move); seen != "" && p.move.Action != 0 {
+	if seen := p.seen(); seen != "" {
 		failed.Lines = append(failed.Lines, seen)
 	}
 	p.outside = nil // it has been told
 	if err := p.tag(p.former); err != nil {
 		p.Observe(Notice{Kind: Warning, Text: oneLine(err)})
 	}
-	if p.alone && !p.returned {
+	if p.alone && p.began {
+		p.began = false
 		if err := p.RunCommands(ctx, "rolled-back", p.variables()); err != nil {
 			p.Observe(Notice{Kind: Warning, Text: oneLine(err)})
 		}
 	}
-	p.returned = true
 	return &failed
 }
 
@@ -66,7 +66,7 @@ func (p *promoting) returnTraffic(ctx context.Context, failed *Failure) error {
 	why := errors.New("nobody had it before")
 	if p.move.From != "" {
 		p.Observe(Notice{Kind: Doing, Text: fmt.Sprintf("%s; moving %s back to %s", failed.Reason, what, p.move.From)})
-		_, why = p.Promotion.Mover.Move(ctx, promotion.Request{To: p.move.From, OnlyFrom: p.request.To}, silent{p})
+		why = p.moveBack(ctx)
 	}
 	if why == nil {
 		p.landed = false
@@ -94,6 +94,23 @@ func (p *promoting) returnTraffic(ctx context.Context, failed *Failure) error {
 	}
 	return &Unknown{Reason: fmt.Sprintf("%s; and %s stays with %s", failed.Reason, what, p.request.To), Err: why,
 		Hint: "production is served from here: \"bluegreen recover\" asks the outside again, and keeps or returns the release"}
+}
+
+// wayBack is how often the traffic is asked to go back: production is served by
+// a release that it should not be served by.
+const wayBack = 3
+
+// moveBack asks for the traffic to go back, and again when it is known to have
+// stayed: shortly after a move the API may refuse the next one.
+func (p *promoting) moveBack(ctx context.Context) (err error) {
+	for range wayBack {
+		_, err = p.Promotion.Mover.Move(ctx, promotion.Request{To: p.move.From, OnlyFrom: p.request.To}, silent{p})
+		if err == nil || promotion.OutcomeOf(err) != promotion.Failed {
+			return err
+		}
+		p.Observe(Notice{Kind: Warning, Text: oneLine(err)})
+	}
+	return err
 }
 
 // silent is the log of a way back: the record says already that it is taken.

@@ -54,8 +54,8 @@ func (p *promoting) watch(ctx context.Context) *outside {
 	return nil
 }
 
-// seen waits until the watch has seen what the checks have seen.
-func (o *outside) seen(ctx context.Context) {
+// await waits until the watch has seen what the checks have seen.
+func (o *outside) await(ctx context.Context) {
 	if o == nil {
 		return
 	}
@@ -72,6 +72,14 @@ func (o *outside) stop() {
 		o.cancel()
 		<-o.ended
 	}
+}
+
+// seen says what production served, "" where nobody watched.
+func (p *promoting) seen() string {
+	if p.blind {
+		return ""
+	}
+	return p.outside.summary(p.move)
 }
 
 // summary says what was seen: "production served green until 14:02:07.1, blue
@@ -126,9 +134,8 @@ func (p *promoting) prove(ctx context.Context) error {
 	if err := p.askOutside(ctx); err != nil {
 		return err
 	}
-	fault := p.bake(ctx)
-	if fault != nil {
-		return fault
+	if err := p.bake(ctx); err != nil {
+		return err
 	}
 	return p.readBack(ctx)
 }
@@ -194,7 +201,7 @@ func (p *promoting) tolerate(ctx context.Context, checks []health.Check, results
 		c := checks[i]
 		c.Address = anchor
 		if again := p.run(ctx, []health.Check{c}); again[0].Healthy {
-			results[i] = again[0]
+			results[i], p.blind = again[0], true
 			warning := fmt.Sprintf("%q cannot be reached from this droplet itself (%s); it was asked at %s, where its traffic arrives", r.Name, r.Last, anchor)
 			if len(p.warnings) == 0 {
 				p.warnings = append(p.warnings, warning)

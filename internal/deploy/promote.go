@@ -84,7 +84,8 @@ type promoting struct {
 	intended bool // it is in the journal
 	move     *promotion.Move
 	landed   bool // the traffic is where it was asked for, and we brought it
-	returned bool // it has been given back, as far as it can be
+	began    bool // the promoting commands have run, or some of them
+	blind    bool // the outside cannot be seen from here
 	outside  *outside
 	warnings []string
 }
@@ -234,12 +235,16 @@ func (p *promoting) carryOut(ctx context.Context) error {
 	}
 	p.enter("promoting")
 	if !p.move.Already {
+		p.began = true
 		if err := p.RunCommands(ctx, "promoting", p.variables()); err != nil {
 			return p.giveBack(ctx, err)
 		}
 	}
 	p.outside = p.watch(ctx)
 	p.enter("moving")
+	if !p.move.Already {
+		p.Observe(Notice{Kind: Doing, Text: fmt.Sprintf("moving %s from %s to %s", p.Promotion.Mover.What, orNobody(p.move.From), p.request.To)})
+	}
 	if err := p.bring(ctx); err != nil {
 		return p.giveBack(ctx, err)
 	}
@@ -247,7 +252,7 @@ func (p *promoting) carryOut(ctx context.Context) error {
 	if err := p.prove(ctx); err != nil {
 		return p.giveBack(ctx, err)
 	}
-	p.outside.seen(ctx)
+	p.outside.await(ctx)
 	p.outside.stop()
 	if p.landed {
 		if err := p.RunCommands(ctx, "promoted", p.variables()); err != nil {
@@ -381,7 +386,7 @@ func (p *promoting) fail(cause error) error {
 func (p *promoting) outcome() *Promoted {
 	done := &Promoted{Commit: p.event.Commit, Tag: p.request.Tag, What: p.Promotion.Mover.What,
 		From: p.move.From, To: p.request.To, Action: p.move.Action, Already: p.move.Already,
-		Checks: len(p.Promotion.Checks), Seen: p.outside.summary(p.move), Warnings: p.warnings, Took: p.took()}
+		Checks: len(p.Promotion.Checks), Seen: p.seen(), Warnings: p.warnings, Took: p.took()}
 	return done
 }
 

@@ -163,7 +163,8 @@ func (g *gate) refuseBranch(err error) {
 // recover settles what a crash interrupted, unless a deployment is running.
 func (g *gate) recover(ctx context.Context) {
 	t, err := g.env.Journal.Unfinished()
-	if t == nil && err == nil || lock.Held(g.env.Journal.Dir) != nil {
+	moving, alsoErr := g.env.Journal.Promotion()
+	if t == nil && err == nil && moving == nil && alsoErr == nil || lock.Held(g.env.Journal.Dir) != nil {
 		return
 	}
 	session, err := g.env.Begin(ctx, "pre-receive", 0)
