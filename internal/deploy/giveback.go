@@ -16,6 +16,7 @@ func (r *run) promote(ctx context.Context) error {
 	p.deployed, p.former = &r.deployed, r.deployed.Tag
 	p.event.Commit, p.event.Previous = r.deployed.Commit, r.event.Previous
 	p.record.Deployment = r.event.ID
+	r.enter("promoting")
 	return p.carryOut(ctx)
 }
 

@@ -16,6 +16,9 @@ const (
 	glance = 100 * time.Millisecond
 	// afterglow is how long the watch may take to see what the checks have seen.
 	afterglow = 2 * time.Second
+	// brief is how long another environment may take to answer: whoever goes
+	// back is in a hurry.
+	brief = 5 * time.Second
 	// bakeInterval is the pause between the rounds of a bake.
 	bakeInterval = time.Second
 )
@@ -241,6 +244,9 @@ func neutral(checks []health.Check, address string) []health.Check {
 			}
 		}
 		c.BodyFile, c.Address = "", address
+		if address != "" {
+			c.Within = min(c.Within, brief)
+		}
 		asked = append(asked, c)
 	}
 	return asked
@@ -260,7 +266,9 @@ func (p *promoting) askOther(ctx context.Context) error {
 	p.enter("checking")
 	results := p.run(ctx, neutral(p.Promotion.Checks, address))
 	for i, r := range results {
-		if !r.Healthy && r.Unreachable {
+		if !r.Healthy && !r.Answered {
+			// It may well serve the traffic all the same, on another address or
+			// behind a firewall. Only an answer can be wrong.
 			p.warnings = append(p.warnings, fmt.Sprintf("%s could not be asked at %s before the move: %s", p.request.To, address, r.Last))
 			results[i].Healthy = true
 		}

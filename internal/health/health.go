@@ -59,7 +59,10 @@ type Result struct {
 	// false for a server that refuses, or is silent once connected, and for a
 	// name that does not resolve.
 	Unreachable bool
-	Lines       []string // the last lines that the command of that attempt printed, as they are
+	// Answered tells that the attempt that Last is about, of a URL check, got
+	// the head of an answer.
+	Answered bool
+	Lines    []string // the last lines that the command of that attempt printed, as they are
 }
 
 // An answer is what one attempt saw.
@@ -67,6 +70,7 @@ type answer struct {
 	healthy     bool
 	other       bool     // not healthy, but whole and with an expected status: another release's
 	unreachable bool     // as in Result
+	answered    bool     // as in Result
 	text        string   // printable
 	lines       []string // of a command, raw
 }
@@ -149,7 +153,7 @@ func (c Check) repeat(ctx context.Context, ask probe, deadline time.Time, r *Res
 		case row < c.Successes:
 			a.text = fmt.Sprintf("%s, healthy %d of %d times in a row", a.text, row, c.Successes)
 		}
-		r.Last, r.Lines, r.Unreachable = a.text, a.lines, a.unreachable
+		r.Last, r.Lines, r.Unreachable, r.Answered = a.text, a.lines, a.unreachable, a.answered
 		tell(c.Name, r.Attempts, r.Last)
 		if r.Healthy = row >= max(c.Successes, 1); r.Healthy || time.Until(deadline) <= c.Interval {
 			return

@@ -94,23 +94,23 @@ func (p *page) judge(ctx context.Context, resp *http.Response) answer {
 	}
 	if !p.expected(resp.StatusCode) {
 		if redirects {
-			return answer{text: status} // the body says no more
+			return answer{answered: true, text: status} // the body says no more
 		}
 		// A body that fails to come changes nothing.
 		if body, _ := read(resp.Body, maxExcerpt+1, nil); len(body) > 0 {
 			status += ", body " + excerpt(bytes.TrimSuffix(body, []byte("\n")))
 		}
-		return answer{text: status}
+		return answer{answered: true, text: status}
 	}
 	limit, enough := p.wanted()
 	body, err := read(resp.Body, limit, enough)
 	if err != nil {
-		return answer{text: fmt.Sprintf("%s, body %s cut off: %s", status, excerpt(body), failure(ctx, err))}
+		return answer{answered: true, text: fmt.Sprintf("%s, body %s cut off: %s", status, excerpt(body), failure(ctx, err))}
 	}
 	if wrong := p.compare(body, resp.ContentLength); wrong != "" {
-		return answer{other: true, text: fmt.Sprintf("%s, body %s %s", status, excerpt(body), wrong)}
+		return answer{answered: true, other: true, text: fmt.Sprintf("%s, body %s %s", status, excerpt(body), wrong)}
 	}
-	return answer{healthy: true, text: status}
+	return answer{answered: true, healthy: true, text: status}
 }
 
 func (p *page) expected(status int) bool {
