@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -43,9 +44,10 @@ func empties(t *testing.T) {
 func TestDemo(t *testing.T) {
 	bin := build(t)
 	t.Run("told", func(t *testing.T) {
+		picture := filepath.Join(t.TempDir(), "timeline.svg")
 		empties(t)
 		var out bytes.Buffer
-		if err := tell(context.Background(), bin, &out, false); err != nil {
+		if err := tell(context.Background(), &demo{out: &out, svg: picture}, bin); err != nil {
 			t.Fatalf("%v\n%s", err, out.String())
 		}
 		for line := range strings.Lines(out.String()) {
@@ -53,13 +55,25 @@ func TestDemo(t *testing.T) {
 				t.Errorf("not 80 columns of plain text: %q", line)
 			}
 		}
+		if strings.Contains(out.String(), token) {
+			t.Error("the token is shown")
+		}
+		row := regexp.MustCompile(`(?m)^production +([1-9X!?]+)$`).FindStringSubmatch(out.String())
+		if row == nil || !regexp.MustCompile(`^1+2+1+2+3+4+3+$`).MatchString(row[1]) {
+			t.Errorf("production's row is %q", row)
+		}
+		if svg, err := os.ReadFile(picture); err != nil {
+			t.Error(err)
+		} else {
+			checkSVG(t, svg)
+		}
 	})
 	t.Run("interrupted", func(t *testing.T) {
 		empties(t)
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		err := tell(ctx, bin, &atThirdPush{do: cancel}, false)
-		if err == nil || !strings.Contains(err.Error(), "git push blue master: context canceled") {
+		err := tell(ctx, &demo{out: &afterCommand{command: "git push green release-1", do: cancel}}, bin)
+		if err == nil || !strings.Contains(err.Error(), "git push green release-1: context canceled") {
 			t.Errorf("an interrupted demo ends with %v", err)
 		}
 	})
@@ -73,25 +87,30 @@ func TestDemo(t *testing.T) {
 		if err := os.Remove(filepath.Join(crippled, "proc-receive")); err != nil {
 			t.Fatal(err)
 		}
-		err := tell(context.Background(), crippled, &bytes.Buffer{}, false)
+		err := tell(context.Background(), &demo{out: &bytes.Buffer{}}, crippled)
 		if err == nil || !strings.Contains(err.Error(), "git push blue master: exit status 1, and not 0") {
 			t.Errorf("without proc-receive the demo ends with %v", err)
 		}
 	})
-}
-
-// atThirdPush does something soon after the third push to blue has begun, the
-// one of the broken version, which takes seconds.
-type atThirdPush struct {
-	do     func()
-	pushes int
-}
-
-func (a *atThirdPush) Write(p []byte) (int, error) {
-	if bytes.Contains(p, []byte("git push blue master")) {
-		if a.pushes++; a.pushes == 3 {
-			time.AfterFunc(300*time.Millisecond, a.do)
+	t.Run("not built", func(t *testing.T) {
+		empties(t)
+		err := tell(context.Background(), &demo{out: &bytes.Buffer{}}, t.TempDir())
+		if err == nil || !strings.Contains(err.Error(), "builds the programs first") {
+			t.Errorf("without programs the demo ends with %v", err)
 		}
+	})
+}
+
+// afterCommand does something soon after a command has been shown, which takes
+// a second.
+type afterCommand struct {
+	command string
+	do      func()
+}
+
+func (a *afterCommand) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte("$ "+a.command)) {
+		time.AfterFunc(300*time.Millisecond, a.do)
 	}
 	return len(p), nil
 }
