@@ -3,14 +3,18 @@
 # make test       every test, as an ordinary user, offline once the modules are there
 # make lint       formatting, vet, staticcheck
 # make fuzz       every fuzz target for FUZZTIME each
-# make demo       the story on this machine: two environments, real pushes, under 30 s
+# make e2e        what needs Debian packages: the examples with a real nginx
+#                 (apt-get install nginx-light curl)
+# make demo       the story on this machine: two environments, a floating IP in a
+#                 simulated cloud, real pushes, visitors; under 30 s. With
+#                 SVG=timeline.svg what the visitors saw becomes a picture, too
 
 PROGRAMS = hooks/pre-receive hooks/proc-receive hooks/post-receive install/bluegreen
 GO       = go
 # The same source gives the same bytes, wherever it lies.
 BUILD    = CGO_ENABLED=0 GOFLAGS=-mod=readonly $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -buildid="
 
-.PHONY: all build native cross test lint fuzz demo clean
+.PHONY: all build native cross test lint fuzz e2e demo clean
 all: build
 
 build: native cross
@@ -39,6 +43,7 @@ lint:
 		if [ -n "$$unformatted" ]; then echo "gofmt would change: $$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) vet -tags faults ./...
+	$(GO) vet -tags e2e ./...
 	$(GO) tool staticcheck ./...
 	$(GO) mod verify
 
@@ -52,8 +57,12 @@ fuzz:
 		done; \
 	done
 
+# What needs Debian packages: nginx-light (or nginx) and curl.
+e2e:
+	$(GO) test -tags e2e -count=1 ./examples/nginx/
+
 demo: native
-	$(GO) run ./examples/demo -bin bin
+	$(GO) run ./examples/demo -bin bin $(if $(SVG),-svg "$(SVG)")
 
 clean:
 	rm -rf bin
