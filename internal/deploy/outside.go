@@ -255,10 +255,13 @@ func neutral(checks []health.Check, address string) []health.Check {
 // askOther asks an environment whose release is not known here, at its own
 // address, whether it answers.
 func (p *promoting) askOther(ctx context.Context) error {
-	if p.Promotion.Address == nil || p.request.Unasked {
+	if p.request.Unasked {
 		return nil
 	}
-	address, err := p.Promotion.Address(ctx, p.request.To)
+	address, err := "", error(nil)
+	if p.Promotion.Address != nil {
+		address, err = p.Promotion.Address(ctx, p.request.To)
+	}
 	if err != nil || address == "" {
 		p.warnings = append(p.warnings, fmt.Sprintf("%s could not be asked whether it is healthy before the move: its address is not known", p.request.To))
 		return nil

@@ -115,8 +115,8 @@ func (r *recovery) run(ctx context.Context) (completed bool, err error) {
 // landed tells that the deployment was promoted, and has the traffic.
 func (r *recovery) landed() bool { return r.promotion != nil && r.promotion.landed }
 
-// forward decides: a deployment that has the traffic is completed, as is one
-// , unless it was on its way back already; one without a ref is
+// forward decides: a deployment that has the traffic is completed, and one whose
+// ref has moved, unless it was on its way back already; one without a ref is
 // completed when it was found healthy.
 func (r *recovery) forward(ctx context.Context) (bool, error) {
 	t := r.t
