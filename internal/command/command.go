@@ -35,6 +35,8 @@ type Command struct {
 	Env     []string      // the complete environment
 	Dir     string        // working directory; "" for ours
 	Timeout time.Duration // 0 leaves it to the context
+	// Started is told of the process as soon as there is one; may be nil.
+	Started func(pid int)
 }
 
 // Output is what a command printed.
@@ -142,6 +144,9 @@ func run(ctx context.Context, c Command, stdout, stderr func([]byte)) error {
 	}
 	if err != nil {
 		return startError(c, cmd.Path, err)
+	}
+	if c.Started != nil {
+		c.Started(cmd.Process.Pid)
 	}
 	return wait(ctx, c, cmd)
 }

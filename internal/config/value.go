@@ -229,6 +229,9 @@ func EnvironmentName(s string) error {
 	if strings.ContainsFunc(s, unprintable) {
 		return fmt.Errorf("%q contains a space or a character that does not print", s)
 	}
+	if strings.HasPrefix(s, "-") { // it is an argument of promotion.assign
+		return fmt.Errorf("%q begins with a dash", s)
+	}
 	return nil
 }
 

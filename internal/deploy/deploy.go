@@ -103,6 +103,7 @@ type Outcome struct {
 type Session struct {
 	env       *Environment
 	lock      *lock.Lock
+	waited    bool
 	recovered []Recovery
 }
 
@@ -117,19 +118,25 @@ func (e *Environment) Begin(ctx context.Context, who string, wait time.Duration)
 	if err := e.Journal.Make(); err != nil {
 		return nil, err
 	}
+	waited := false
 	l, err := lock.Acquire(ctx, e.Journal.Dir, e.Worktree.Dir, who, wait, func(b *lock.Busy) {
+		waited = true
 		e.Observe(Notice{Kind: Doing, Text: "waiting: " + b.Describe()})
 	})
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{env: e, lock: l}
+	s := &Session{env: e, lock: l, waited: waited}
 	if err := s.recover(ctx); err != nil {
 		s.End()
 		return nil, err
 	}
 	return s, nil
 }
+
+// Waited tells that another session had to end first: what was decided before
+// Begin may not hold any more.
+func (s *Session) Waited() bool { return s.waited }
 
 // End frees the lock.
 func (s *Session) End() { s.lock.Release() }

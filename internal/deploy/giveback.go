@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"bluegreen/internal/fault"
 	"bluegreen/internal/journal"
@@ -61,11 +62,14 @@ func (p *promoting) giveBack(ctx context.Context, cause error) error {
 func (p *promoting) returnTraffic(ctx context.Context, failed *Failure) error {
 	p.enter("returning")
 	what := p.Promotion.Mover.What
-	p.record.Course = journal.Returning
-	p.note()
-	fault.Step("promotion: returning")
 	why := errors.New("nobody had it before")
 	if p.move.From != "" {
+		why = p.inOrder(ctx)
+	}
+	if why == nil {
+		p.record.Course, p.record.Asked = journal.Returning, time.Now().UTC()
+		p.note()
+		fault.Step("promotion: returning")
 		p.Observe(Notice{Kind: Doing, Text: fmt.Sprintf("%s; moving %s back to %s", failed.Reason, what, p.move.From)})
 		why = p.moveBack(ctx)
 	}
@@ -93,18 +97,30 @@ func (p *promoting) returnTraffic(ctx context.Context, failed *Failure) error {
 		failed.Hint = "production is served from here: mend it, or run \"bluegreen promote\" on the server that should have it"
 		return nil
 	}
+	p.record.Course = journal.Moving // there is no way back: ask the outside again
+	p.note()
 	return &Unknown{Reason: fmt.Sprintf("%s; and %s stays with %s", failed.Reason, what, p.request.To), Err: why,
 		Hint: "production is served from here: \"bluegreen recover\" asks the outside again, and keeps or returns the release"}
 }
 
 // wayBack is how often the traffic is asked to go back: production is served by
 // a release that it should not be served by.
-const wayBack = 3
+const (
+	wayBack      = 3
+	wayBackPause = 3 * time.Second // and twice as long before the last time
+)
 
 // moveBack asks for the traffic to go back, and again when it is known to have
 // stayed: shortly after a move the API may refuse the next one.
 func (p *promoting) moveBack(ctx context.Context) (err error) {
-	for range wayBack {
+	for n := range wayBack {
+		if n > 0 {
+			select {
+			case <-time.After(time.Duration(n) * wayBackPause):
+			case <-ctx.Done():
+				return err
+			}
+		}
 		_, err = p.Promotion.Mover.Move(ctx, promotion.Request{To: p.move.From, OnlyFrom: p.request.To}, silent{p})
 		if err == nil || promotion.OutcomeOf(err) != promotion.Failed {
 			return err
@@ -114,10 +130,22 @@ func (p *promoting) moveBack(ctx context.Context) (err error) {
 	return err
 }
 
+// inOrder tells why the environment that had the traffic should not have it
+// again. That the outside saw it until the move is the best proof; without one
+// it is asked directly, where only a wrong answer counts.
+func (p *promoting) inOrder(ctx context.Context) error {
+	if p.outside != nil && !p.outside.timeline.Summary().LastOld.IsZero() {
+		return nil
+	}
+	return p.askOther(ctx, p.move.From, glimpse)
+}
+
 // silent is the log of a way back: the record says already that it is taken.
 type silent struct{ p *promoting }
 
 func (s silent) Intend(string) error { return nil }
+
+func (s silent) Running(pid int) { s.p.Running(pid) }
 
 func (s silent) Asked(action int) error {
 	s.p.Observe(Notice{Kind: Progress, Text: fmt.Sprintf("action %d", action)})

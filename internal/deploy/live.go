@@ -38,6 +38,8 @@ func (p *Promotion) Live(ctx context.Context, self string) (*Live, error) {
 	defer cancel()
 	s, err := p.Mover.Provider.State(ctx, "")
 	switch {
+	case err == nil && s.Busy != "":
+		return nil, fmt.Errorf("it may be on its way: %s", s.Busy)
 	case err == nil && !s.Hidden:
 		return &Live{Here: s.Owner == self, Environment: s.Owner}, nil
 	case here != nil && *here:

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"bluegreen/internal/git"
 	"bluegreen/internal/health"
 	"bluegreen/internal/promotion"
 )
@@ -19,6 +20,8 @@ const (
 	// brief is how long another environment may take to answer: whoever goes
 	// back is in a hurry.
 	brief = 5 * time.Second
+	// glimpse is how long it may take while production is broken.
+	glimpse = 2 * time.Second
 	// bakeInterval is the pause between the rounds of a bake.
 	bakeInterval = time.Second
 )
@@ -166,7 +169,7 @@ func (p *promoting) bake(ctx context.Context) error {
 func (p *promoting) askOutside(ctx context.Context) error {
 	checks := p.Promotion.Checks
 	if p.request.To != p.Name {
-		checks = neutral(checks, "")
+		checks = neutral(checks, "", 0)
 	}
 	results := p.run(ctx, checks)
 	p.tolerate(ctx, checks, results)
@@ -215,7 +218,9 @@ func (p *promoting) tolerate(ctx context.Context, checks []health.Check, results
 
 // readBack makes sure that the traffic is still where the checks were asked.
 func (p *promoting) readBack(ctx context.Context) error {
-	s, err := p.Promotion.Mover.Look(ctx, "")
+	ctx = context.WithoutCancel(ctx)
+	m := p.Promotion.Mover
+	s, err := m.Find(ctx, p.request.To, time.Now().Add(m.Doubtful()), 0)
 	if err != nil {
 		return fromMover(err)
 	}
@@ -230,9 +235,9 @@ func (p *promoting) readBack(ctx context.Context) error {
 }
 
 // neutral are the checks of the outside as another environment can be asked
-// them, of whose release nothing is known: at its own address, "" for the
-// outside.
-func neutral(checks []health.Check, address string) []health.Check {
+// them, of whose release nothing is known: at its own address and up to
+// within, or, with "", of the outside.
+func neutral(checks []health.Check, address string, within time.Duration) []health.Check {
 	var asked []health.Check
 	for _, c := range checks {
 		if address != "" && c.URL == "" {
@@ -245,7 +250,7 @@ func neutral(checks []health.Check, address string) []health.Check {
 		}
 		c.BodyFile, c.Address = "", address
 		if address != "" {
-			c.Within = min(c.Within, brief)
+			c.Within = min(c.Within, within)
 		}
 		asked = append(asked, c)
 	}
@@ -254,25 +259,22 @@ func neutral(checks []health.Check, address string) []health.Check {
 
 // askOther asks an environment whose release is not known here, at its own
 // address, whether it answers.
-func (p *promoting) askOther(ctx context.Context) error {
-	if p.request.Unasked {
-		return nil
-	}
+func (p *promoting) askOther(ctx context.Context, other string, within time.Duration) error {
 	address, err := "", error(nil)
 	if p.Promotion.Address != nil {
-		address, err = p.Promotion.Address(ctx, p.request.To)
+		address, err = p.Promotion.Address(ctx, other)
 	}
 	if err != nil || address == "" {
-		p.warnings = append(p.warnings, fmt.Sprintf("%s could not be asked whether it is healthy before the move: its address is not known", p.request.To))
+		p.warnings = append(p.warnings, fmt.Sprintf("%s could not be asked whether it is healthy before the move: its address is not known", other))
 		return nil
 	}
-	p.enter("checking")
-	results := p.run(ctx, neutral(p.Promotion.Checks, address))
+	results := health.Run(ctx, neutral(p.Promotion.Checks, address, within), health.Subject{Environment: other,
+		Env: p.variablesOf(other, "", "", git.OID{}, git.OID{}), Dir: p.Worktree.Dir}, nil)
 	for i, r := range results {
 		if !r.Healthy && !r.Answered {
 			// It may well serve the traffic all the same, on another address or
 			// behind a firewall. Only an answer can be wrong.
-			p.warnings = append(p.warnings, fmt.Sprintf("%s could not be asked at %s before the move: %s", p.request.To, address, r.Last))
+			p.warnings = append(p.warnings, fmt.Sprintf("%s could not be asked at %s before the move: %s", other, address, r.Last))
 			results[i].Healthy = true
 		}
 	}
@@ -280,7 +282,7 @@ func (p *promoting) askOther(ctx context.Context) error {
 		var failure *Failure
 		errors.As(err, &failure)
 		failure.Refused = true
-		failure.Reason = fmt.Sprintf("%s is not healthy, asked at %s: %s", p.request.To, address, failure.Reason)
+		failure.Reason = fmt.Sprintf("%s is not healthy, asked at %s: %s", other, address, failure.Reason)
 		failure.Hint = "look at it; --unchecked moves the traffic there all the same"
 		return failure
 	}

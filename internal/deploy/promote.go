@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"bluegreen/internal/command"
 	"bluegreen/internal/durable"
 	"bluegreen/internal/fault"
 	"bluegreen/internal/git"
@@ -45,6 +46,8 @@ type PromotionRequest struct {
 	Refs []git.RefUpdate
 	// To is the environment that the traffic goes to; "" is this one.
 	To string
+	// OnlyFrom is the environment that must have it; "" is any.
+	OnlyFrom string
 	// Unasked lets the traffic go to another environment that does not answer.
 	Unasked bool
 	// Wait is how long another promotion on this machine is waited for.
@@ -84,6 +87,7 @@ type promoting struct {
 	intended bool // it is in the journal
 	move     *promotion.Move
 	landed   bool // the traffic is where it was asked for, and we brought it
+	done     bool // it had succeeded before a crash
 	began    bool // the promoting commands have run, or some of them
 	blind    bool // the outside cannot be seen from here
 	outside  *outside
@@ -151,8 +155,9 @@ func (p *promoting) admit(ctx context.Context) error {
 		return fromMover(err)
 	}
 	p.event.From = p.move.From
-	if p.request.To != p.Name && !p.move.Already {
-		return p.askOther(ctx)
+	if p.request.To != p.Name && !p.move.Already && !p.request.Unasked {
+		p.enter("checking")
+		return p.askOther(ctx, p.request.To, brief)
 	}
 	return nil
 }
@@ -165,7 +170,9 @@ func (p *promoting) acquire(ctx context.Context) (err error) {
 	return err
 }
 
-func (p *promoting) destination() promotion.Request { return promotion.Request{To: p.request.To} }
+func (p *promoting) destination() promotion.Request {
+	return promotion.Request{To: p.request.To, OnlyFrom: p.request.OnlyFrom}
+}
 
 // admitCommit holds the promotion against what is deployed here, and asks
 // whether that is healthy now.
@@ -230,15 +237,24 @@ func (p *promoting) pushFirst() string {
 // carryOut moves the traffic and proves that it has moved. When it returns a
 // Failure the traffic is where it was.
 func (p *promoting) carryOut(ctx context.Context) error {
+	p.enter("promoting")
+	p.record = journal.Promotion{ID: p.event.ID, Course: journal.Preparing, Started: p.started.UTC(), What: p.Promotion.Lock,
+		Event: p.event, Refs: p.request.Refs, Deployment: p.record.Deployment}
+	if err := p.Journal.RecordPromotion(&p.record); err != nil {
+		return &Failure{Reason: oneLine(err)}
+	}
+	p.intended = true
+	fault.Step("promotion: prepared")
 	if err := p.tag(p.request.Tag); err != nil {
 		return p.giveBack(ctx, &Failure{Reason: oneLine(err)})
 	}
-	p.enter("promoting")
+	fault.Step("promotion: marked")
 	if !p.move.Already {
 		p.began = true
 		if err := p.RunCommands(ctx, "promoting", p.variables()); err != nil {
 			return p.giveBack(ctx, err)
 		}
+		fault.Step("promotion: commands run")
 	}
 	p.outside = p.watch(ctx)
 	p.enter("moving")
@@ -284,11 +300,15 @@ func (p *promoting) bring(ctx context.Context) error {
 // for.
 func (p *promoting) Intend(from string) error {
 	p.event.From = from
-	p.record = journal.Promotion{ID: p.event.ID, Course: journal.Moving, Started: p.started.UTC(),
-		Event: p.event, Refs: p.request.Refs, Deployment: p.record.Deployment}
-	err := p.Journal.RecordPromotion(&p.record)
-	p.intended = err == nil
-	return err
+	p.record.Course, p.record.Event, p.record.Asked = journal.Moving, p.event, time.Now().UTC()
+	return p.Journal.RecordPromotion(&p.record)
+}
+
+// Running notes the process that moves the traffic. It may outlive us, so a
+// recovery waits for it.
+func (p *promoting) Running(pid int) {
+	p.record.Process, p.record.Start = pid, command.Stat(pid, 22)
+	p.note()
 }
 
 // Asked notes the action that a recovery can name.
@@ -311,6 +331,9 @@ func (p *promoting) note() {
 
 // tag makes the marker say which tag is being promoted, or said so before.
 func (p *promoting) tag(tag string) error {
+	if tag == "" {
+		tag = p.former // a promotion without a tag is one of the same release
+	}
 	if p.request.To != p.Name || p.deployed == nil || p.deployed.Tag == tag {
 		return nil
 	}
@@ -334,7 +357,7 @@ func (p *promoting) finish(ctx context.Context) error {
 			err = p.moveRefs(ctx, "push: promoted on "+p.Name, p.request.Refs)
 		}
 		if err != nil {
-			return p.giveBack(ctx, &Failure{Reason: "the release is promoted, but its ref could not move: " + oneLine(err)})
+			return p.giveBack(ctx, &Failure{Reason: "the ref could not move: " + oneLine(err)})
 		}
 		fault.Step("promotion: ref moved")
 		if err := durable.SyncFilesystem(p.Repo.Dir); err != nil {
@@ -393,10 +416,10 @@ func (p *promoting) outcome() *Promoted {
 // variables is the environment of the commands of this promotion.
 func (p *promoting) variables() []string {
 	var commit, previous git.OID
-	if p.deployed != nil {
+	if p.deployed != nil && p.request.To == p.Name {
 		commit, previous = p.deployed.Commit, p.deployed.Previous
 	}
-	return p.Variables(p.request.Ref, p.request.Tag, commit, previous)
+	return p.variablesOf(p.request.To, p.request.Ref, p.request.Tag, commit, previous)
 }
 
 // fromMover makes an error of this package of one of promotion's.

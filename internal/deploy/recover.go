@@ -56,7 +56,7 @@ func (s *Session) recover(ctx context.Context) error {
 	if part {
 		r.promotion = s.resume(rec, &t.Deployed)
 		defer r.promotion.end()
-		if r.reason, err = r.promotion.settle(ctx); err != nil {
+		if r.reason, err = r.promotion.settle(ctx, t.Refs); err != nil {
 			return cannotSettle(rec, err)
 		}
 	}
@@ -71,9 +71,9 @@ func (s *Session) recover(ctx context.Context) error {
 	text := fmt.Sprintf("the web root is as it was before %s", t.Event.Commit.Short())
 	if completed {
 		text = fmt.Sprintf("%s is deployed: its ref had moved before the crash", t.Event.Commit.Short())
-		if part {
-			text = fmt.Sprintf("%s is deployed and promoted: the traffic had moved before the crash", t.Event.Commit.Short())
-		}
+	}
+	if part {
+		text += "; of its promotion: " + r.reason
 	}
 	s.recovered = append(s.recovered, Recovery{Text: text, Completed: completed})
 	return nil
@@ -120,10 +120,12 @@ func (r *recovery) landed() bool { return r.promotion != nil && r.promotion.land
 // completed when it was found healthy.
 func (r *recovery) forward(ctx context.Context) (bool, error) {
 	t := r.t
-	if r.landed() {
+	switch {
+	case r.landed():
 		return true, nil
-	}
-	if t.Phase == journal.Undoing {
+	case r.promotion != nil && !r.promotion.done && t.Phase == journal.Activating:
+		return false, nil // it is not promoted, so it is not to be kept
+	case t.Phase == journal.Undoing:
 		return false, nil
 	}
 	if len(t.Refs) == 0 && !t.RefMoved {
@@ -204,8 +206,10 @@ func (r *recovery) complete(ctx context.Context) error {
 		r.t.Deployed.At = time.Now().UTC()
 	}
 	reason := "interrupted, then completed: the ref had moved"
+	if p := r.promotion; p != nil && (p.landed || p.done) && p.request.Tag != "" {
+		r.t.Deployed.Tag = p.request.Tag
+	}
 	if r.landed() {
-		r.t.Deployed.Tag = r.promotion.request.Tag
 		reason = r.reason
 		if err := r.moveRefsLate(ctx, r.t.Refs); err != nil {
 			reason += "; but " + oneLine(err)
@@ -221,7 +225,7 @@ func (r *recovery) complete(ctx context.Context) error {
 		return err
 	}
 	fault.Step("recovery: deployment recorded")
-	return r.close(journal.Succeeded, reason)
+	return r.close(ctx, journal.Succeeded, reason)
 }
 
 func (r *recovery) undo(ctx context.Context) error {
@@ -250,12 +254,12 @@ func (r *recovery) undo(ctx context.Context) error {
 	if r.reason != "" {
 		reason += ": " + r.reason
 	}
-	return r.close(journal.Failed, reason)
+	return r.close(ctx, journal.Failed, reason)
 }
 
 // close records what became of the interrupted deployment, and the recovery,
 // once each, after all of it is durable: also what the dead process did last.
-func (r *recovery) close(result, reason string) error {
+func (r *recovery) close(ctx context.Context, result, reason string) error {
 	for _, path := range []string{r.worktree.Dir, r.Repo.Dir} {
 		if err := durable.SyncFilesystem(path); err != nil {
 			return err
@@ -275,7 +279,10 @@ func (r *recovery) close(result, reason string) error {
 		fault.Step("recovery: history written")
 	}
 	if r.promotion != nil {
-		if err := r.promotion.closeRecovered(result, r.reason); err != nil {
+		if r.landed() {
+			r.promotion.runLate(ctx)
+		}
+		if err := r.promotion.closeRecovered(r.reason); err != nil {
 			return err
 		}
 	}

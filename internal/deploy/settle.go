@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"bluegreen/internal/command"
 	"bluegreen/internal/durable"
 	"bluegreen/internal/fault"
 	"bluegreen/internal/git"
@@ -18,17 +19,34 @@ const settling = 30 * time.Second
 
 // settle finds out what became of a promotion that a crash interrupted: what is
 // said of it is what can be read of the traffic. A release that has it is asked
-// for from outside, and keeps it (landed is true then) or gives it back. The
-// caller closes the promotion.
-func (p *promoting) settle(ctx context.Context) (reason string, err error) {
-	if p.Promotion == nil {
-		return "", errors.New("it was moving traffic, and there is no [promotion] in the configuration any more")
+// for from outside, and keeps it (landed is true then) or gives it back. done
+// tells that the promotion had succeeded before the crash, whoever has the
+// traffic since. The caller closes the promotion.
+func (p *promoting) settle(ctx context.Context, refs []git.RefUpdate) (reason string, err error) {
+	if p.record.Course == journal.Preparing {
+		return "interrupted before the traffic was asked for", p.tag(p.former)
+	}
+	if err := p.sameTraffic(); err != nil {
+		return "", err
 	}
 	what, to := p.Promotion.Mover.What, p.request.To
+	if p.done, err = p.succeeded(ctx, refs); p.done || err != nil {
+		return "interrupted after it had succeeded", err
+	}
+	p.Observe(Notice{Kind: Doing, Text: fmt.Sprintf("finding out what became of the promotion that was interrupted at %s",
+		p.record.Started.Local().Format("15:04:05"))})
 	if err := p.acquire(ctx); err != nil {
 		return "", err
 	}
-	state, err := p.Promotion.Mover.Look(ctx, to)
+	if err := p.awaitProcess(ctx); err != nil {
+		return "", err
+	}
+	wanted := to
+	if p.record.Course == journal.Returning {
+		wanted = p.record.Event.From
+	}
+	m := p.Promotion.Mover
+	state, err := m.Find(ctx, wanted, p.record.Asked.Add(m.Doubtful()), p.record.Event.Action)
 	if err != nil {
 		return "", fromMover(err)
 	}
@@ -37,7 +55,7 @@ func (p *promoting) settle(ctx context.Context) (reason string, err error) {
 	}
 	p.landed = true
 	cause := &Failure{Reason: "interrupted"}
-	if p.record.Course != journal.Returning {
+	if p.record.Course == journal.Moving || p.record.Course == journal.Moved {
 		err := p.askOutside(ctx)
 		if err == nil {
 			return fmt.Sprintf("interrupted, then completed: %s has %s", to, what), nil
@@ -49,6 +67,51 @@ func (p *promoting) settle(ctx context.Context) (reason string, err error) {
 		return "", err
 	}
 	return oneLine(err), nil
+}
+
+// sameTraffic refuses to settle a promotion with a configuration that is about
+// something else.
+func (p *promoting) sameTraffic() error {
+	again := "put it back as it was, run \"bluegreen recover\", then change it"
+	switch {
+	case p.Promotion == nil:
+		return &Unknown{Reason: "it was moving traffic", Err: errors.New("there is no [promotion] in the configuration any more"), Hint: again}
+	case p.record.What != p.Promotion.Lock:
+		return &Unknown{Reason: fmt.Sprintf("it was the %s", p.record.What),
+			Err: fmt.Errorf("the configuration is about the %s now", p.Promotion.Lock), Hint: again}
+	}
+	return nil
+}
+
+// succeeded tells whether nothing was left to do but to record the promotion:
+// the outside had seen the release, and the refs have moved.
+func (p *promoting) succeeded(ctx context.Context, refs []git.RefUpdate) (bool, error) {
+	for _, u := range refs {
+		at, err := p.Repo.Ref(ctx, u.Name)
+		if err != nil || at != u.New {
+			return false, err
+		}
+	}
+	// Refs move after the course is Moved, which may not have been written.
+	return p.record.Course == journal.Moved || len(refs) > 0 && p.record.Course == journal.Moving, nil
+}
+
+// awaitProcess waits for a program of the operator's that was moving the
+// traffic, and has outlived us.
+func (p *promoting) awaitProcess(ctx context.Context) error {
+	deadline := time.Now().Add(p.Promotion.Mover.Timeout)
+	for command.Runs(p.record.Process, p.record.Start) {
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if time.Now().After(deadline) {
+			return &Unknown{Reason: "nobody can tell where the traffic goes",
+				Err: fmt.Errorf("the program that moves it is still running (process %d)", p.record.Process)}
+		}
+	}
+	return nil
 }
 
 func whoever(s *promotion.State) string {
@@ -66,12 +129,12 @@ func (s *Session) resume(rec *journal.Promotion, deployed *journal.Deployed) *pr
 		Wait: settling, Pusher: rec.Event.Pusher, Options: rec.Event.Options})
 	p.event, p.record, p.started = rec.Event, *rec, rec.Started
 	p.event.Phases = map[string]int64{}
-	p.alone, p.intended = rec.Deployment == "", true
+	p.alone, p.intended, p.began = rec.Deployment == "", true, true
 	p.move = &promotion.Move{From: rec.Event.From, To: rec.Event.To, Action: rec.Event.Action}
 	if deployed != nil {
 		now := *deployed
 		p.deployed, p.former = &now, now.Tag
-		if p.request.To == p.Name {
+		if p.request.To == p.Name && rec.Event.Tag != "" {
 			now.Tag = rec.Event.Tag // as the marker says, or will be made to say
 		}
 	}
@@ -87,13 +150,11 @@ func (s *Session) recoverPromotion(ctx context.Context, rec *journal.Promotion) 
 	s.lock.Phase("recovering")
 	p := s.resume(rec, held)
 	defer p.end()
-	reason, err := p.settle(ctx)
+	reason, err := p.settle(ctx, rec.Refs)
 	if err != nil {
 		return cannotSettle(rec, err)
 	}
-	result := journal.Failed
-	if p.landed {
-		result = journal.Succeeded
+	if p.landed || p.done {
 		warning, err := p.complete(ctx)
 		if err != nil {
 			return cannotSettle(rec, err)
@@ -102,13 +163,35 @@ func (s *Session) recoverPromotion(ctx context.Context, rec *journal.Promotion) 
 			reason += "; " + warning
 		}
 	}
-	if err := p.closeRecovered(result, reason); err != nil {
+	p.runLate(ctx)
+	if err := p.closeRecovered(reason); err != nil {
 		return cannotSettle(rec, err)
 	}
-	text := fmt.Sprintf("the promotion that was interrupted at %s: %s", rec.Started.Local().Format("15:04:05"), reason)
-	s.recovered = append(s.recovered, Recovery{Text: text, Completed: p.landed})
-	s.env.Observe(Notice{Kind: Warning, Text: text})
+	verb := "has failed"
+	if p.landed || p.done {
+		verb = "has succeeded"
+	}
+	s.recovered = append(s.recovered, Recovery{Completed: p.landed || p.done,
+		Text: fmt.Sprintf("the promotion that was interrupted at %s %s: %s", rec.Started.Local().Format("15:04:05"), verb, reason)})
 	return nil
+}
+
+// runLate runs the commands that the dead process did not get to: they may run
+// a second time.
+func (p *promoting) runLate(ctx context.Context) {
+	at := ""
+	switch {
+	case p.landed:
+		at = "promoted"
+	case !p.done && p.began:
+		at = "rolled-back"
+	default:
+		return
+	}
+	p.began = false
+	if err := p.RunCommands(ctx, at, p.variables()); err != nil {
+		p.Observe(Notice{Kind: Warning, Text: oneLine(err)})
+	}
 }
 
 // complete does for a promotion whose process died what its finish would have
@@ -146,7 +229,11 @@ func (e *Environment) moveRefsLate(ctx context.Context, refs []git.RefUpdate) er
 
 // closeRecovered records what became of the interrupted promotion, and the
 // recovery, once each.
-func (p *promoting) closeRecovered(result, reason string) error {
+func (p *promoting) closeRecovered(reason string) error {
+	result := journal.Failed
+	if p.landed || p.done {
+		result = journal.Succeeded
+	}
 	p.event.Result, p.event.Reason = result, reason
 	settled := p.event
 	settled.ID, settled.Event, settled.Time, settled.Result = p.record.ID+"-recovery", journal.Recover, time.Now().UTC(), journal.Succeeded
@@ -179,6 +266,10 @@ func cannotSettle(rec *journal.Promotion, err error) error {
 	if rec.Event.Action != 0 {
 		text += fmt.Sprintf(" (action %d)", rec.Event.Action)
 	}
-	return &Unknown{Reason: text + " could not be settled", Err: err,
-		Hint: "\"bluegreen status\" shows who is live; \"bluegreen recover\" on this server asks again and goes on from there"}
+	hint := "\"bluegreen status\" shows who is live; \"bluegreen recover\" on this server asks again and goes on from there"
+	var unknown *Unknown
+	if errors.As(err, &unknown) && unknown.Hint != "" {
+		hint = unknown.Hint
+	}
+	return &Unknown{Reason: text + " could not be settled", Err: err, Hint: hint}
 }

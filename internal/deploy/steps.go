@@ -219,6 +219,11 @@ func (r *run) variables() []string {
 // Variables is the environment of commands and command checks. tag is short,
 // and "" where nothing is promoted.
 func (e *Environment) Variables(ref, tag string, commit, previous git.OID) []string {
+	return e.variablesOf(e.Name, ref, tag, commit, previous)
+}
+
+// variablesOf is Variables for what is about another environment.
+func (e *Environment) variablesOf(environment, ref, tag string, commit, previous git.OID) []string {
 	hex := func(oid git.OID) string {
 		if oid.IsZero() {
 			return ""
@@ -226,7 +231,7 @@ func (e *Environment) Variables(ref, tag string, commit, previous git.OID) []str
 		return oid.String()
 	}
 	return append(append([]string{}, e.Environ...),
-		"BLUEGREEN_ENVIRONMENT="+e.Name,
+		"BLUEGREEN_ENVIRONMENT="+environment,
 		"BLUEGREEN_COMMIT="+hex(commit),
 		"BLUEGREEN_PREVIOUS="+hex(previous),
 		"BLUEGREEN_DIRECTORY="+e.Worktree.Dir,

@@ -288,7 +288,7 @@ func TestAssign(t *testing.T) {
 		{`{}`, 0},
 	} {
 		a := newAPI(t).on("POST "+actionsPath, answer(201, test.body))
-		action, err := provider(t, a.url).Assign(t.Context(), "green")
+		action, err := provider(t, a.url).Assign(t.Context(), "green", nil)
 		if action != test.want || err != nil {
 			t.Errorf("%s: %d, %v", test.body, action, err)
 		}
@@ -339,7 +339,7 @@ func TestAssignRefused(t *testing.T) {
 			w.Header().Set("Retry-After", "3600")
 			answer(test.status, test.body)(w, r)
 		})
-		action, err := provider(t, a.url).Assign(t.Context(), "green")
+		action, err := provider(t, a.url).Assign(t.Context(), "green", nil)
 		want := asking + test.want
 		if test.rejected {
 			want = "refused: " + want
@@ -357,11 +357,11 @@ func TestAssignRefused(t *testing.T) {
 func TestAssignNotSent(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t)
-	_, err := provider(t, a.url).Assign(t.Context(), "red")
+	_, err := provider(t, a.url).Assign(t.Context(), "red", nil)
 	wantError(t, err, `refused: "red" is not in promotion.droplets`)
 	_, err = provider(t, a.url, func(o *Options) {
 		o.Token = func() (string, error) { return "", errors.New("gone") }
-	}).Assign(t.Context(), "green")
+	}).Assign(t.Context(), "green", nil)
 	wantError(t, err, "refused: asking DigitalOcean to assign 203.0.113.10 to droplet 3164495 (green): looking for the token: gone")
 	if rejection := (*promotion.Rejection)(nil); !errors.As(err, &rejection) || len(a.requests()) != 0 {
 		t.Errorf("%#v after %q", err, a.requests())

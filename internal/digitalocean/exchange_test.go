@@ -322,7 +322,7 @@ func TestAssignOnce(t *testing.T) {
 				}
 			})
 			state(t, p, "")
-			action, err := p.Assign(t.Context(), "green")
+			action, err := p.Assign(t.Context(), "green", nil)
 			if err == nil || action != 0 || !strings.HasPrefix(err.Error(), doing) || !strings.HasSuffix(err.Error(), test.want) {
 				t.Errorf("%d, %v", action, err)
 			}
@@ -355,7 +355,7 @@ func TestRedirect(t *testing.T) {
 			p := provider(t, a.url)
 			_, err := p.State(t.Context(), "")
 			wantError(t, err, fmt.Sprintf("%s%d, a redirect to %s, which is not followed", asking, status, test.want))
-			_, err = p.Assign(t.Context(), "green")
+			_, err = p.Assign(t.Context(), "green", nil)
 			wantError(t, err, fmt.Sprintf("asking DigitalOcean to assign 203.0.113.10 to droplet 3164495 (green): "+
 				"%d, a redirect to %s, which is not followed", status, test.want))
 			if n := len(a.requests()); n != 2 {

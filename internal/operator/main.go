@@ -18,6 +18,7 @@ import (
 	"bluegreen/internal/console"
 	"bluegreen/internal/deploy"
 	"bluegreen/internal/environment"
+	"bluegreen/internal/lock"
 	"bluegreen/internal/receive"
 	"bluegreen/internal/version"
 )
@@ -135,6 +136,9 @@ func (a *app) change() (*environment.Environment, error) {
 // fail reports err as hooks report it.
 func (a *app) fail(err error) error {
 	text, lines, hint, known := receive.Explain(err)
+	if busy := (*lock.Busy)(nil); errors.As(err, &busy) {
+		hint = "try again later, or wait longer: --wait 5m"
+	}
 	for _, line := range lines {
 		a.console.Say("  %s", line)
 	}

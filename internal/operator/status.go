@@ -241,8 +241,12 @@ func (a *app) printStatus(e *environment.Environment, r *report) {
 		row("running", "%s", *r.Running)
 	}
 	if u := r.Unfinished; u != nil && u.To != "" {
-		row("unfinished", "the promotion of %s from %s to %s (action %d), interrupted at %s: run \"bluegreen recover\"",
-			u.Commit.Short(), u.From, u.To, u.Action, u.Started.Local().Format("15:04:05"))
+		action := ""
+		if u.Action != 0 {
+			action = fmt.Sprintf(" (action %d)", u.Action)
+		}
+		row("unfinished", "the promotion of %s%s, interrupted at %s: run \"bluegreen recover\"",
+			u.To, action, u.Started.Local().Format("15:04:05"))
 	} else if u != nil {
 		row("unfinished", "the deployment of %s, interrupted at %s: run \"bluegreen recover\"",
 			r.Unfinished.Commit.Short(), r.Unfinished.Started.Local().Format("15:04:05"))

@@ -28,7 +28,9 @@ func (a *app) promoteCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.move(c, e, wait, deploy.PromotionRequest{Event: journal.Promote})
+			return a.move(c, e, wait, func(context.Context) (deploy.PromotionRequest, error) {
+				return deploy.PromotionRequest{Event: journal.Promote}, nil
+			})
 		},
 	}
 	waitFlag(c, &wait)
@@ -51,11 +53,10 @@ func (a *app) rollbackCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			to, err := before(c.Context(), e)
-			if err != nil {
-				return a.fail(err)
-			}
-			return a.move(c, e, wait, deploy.PromotionRequest{Event: journal.Rollback, To: to, Unasked: unchecked})
+			return a.move(c, e, wait, func(ctx context.Context) (deploy.PromotionRequest, error) {
+				to, owner, err := before(ctx, e)
+				return deploy.PromotionRequest{Event: journal.Rollback, To: to, OnlyFrom: owner, Unasked: unchecked}, err
+			})
 		},
 	}
 	waitFlag(c, &wait)
@@ -67,20 +68,27 @@ func waitFlag(c *cobra.Command, wait *time.Duration) {
 	c.Flags().DurationVar(wait, "wait", 0, "how long to wait for another deployment (default: deploy.lock_wait)")
 }
 
-// move carries out a promotion.
-func (a *app) move(c *cobra.Command, e *environment.Environment, wait time.Duration, req deploy.PromotionRequest) error {
+// move carries out a promotion, which is decided on under the lock, after what a
+// crash had interrupted has been recovered.
+func (a *app) move(c *cobra.Command, e *environment.Environment, wait time.Duration,
+	decide func(context.Context) (deploy.PromotionRequest, error)) error {
 	if !c.Flags().Changed("wait") {
 		wait = e.Config.Deploy.LockWait
 	}
 	if err := e.Ready(); err != nil {
 		return a.fail(err)
 	}
-	req.Pusher, req.Wait = receive.Pusher(a.getenv), wait
-	session, err := e.Begin(c.Context(), req.Pusher, wait)
+	who := receive.Pusher(a.getenv)
+	session, err := e.Begin(c.Context(), who, wait)
 	if err != nil {
 		return a.fail(err)
 	}
 	defer session.End()
+	req, err := decide(c.Context())
+	if err != nil {
+		return a.fail(err)
+	}
+	req.Pusher, req.Wait = who, wait
 	done, err := session.Promote(c.Context(), req)
 	if err != nil {
 		return a.fail(err)
@@ -89,26 +97,26 @@ func (a *app) move(c *cobra.Command, e *environment.Environment, wait time.Durat
 	return nil
 }
 
-// before finds the environment that had the traffic before the one that has it
-// now.
-func before(ctx context.Context, e *environment.Environment) (string, error) {
+// before finds the environment that had the traffic before its owner, the one
+// that has it now.
+func before(ctx context.Context, e *environment.Environment) (to, owner string, err error) {
 	if e.Promotion == nil {
-		return "", &deploy.Failure{Refused: true, Reason: "promotion is not set up here", Hint: "add [promotion] to bluegreen.toml"}
+		return "", "", &deploy.Failure{Refused: true, Reason: "promotion is not set up here", Hint: "add [promotion] to bluegreen.toml"}
 	}
 	state, err := e.Promotion.Mover.Look(ctx, "")
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	events, err := e.Journal.Events(1 << 20)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	what := e.Promotion.Mover.What
 	if state.Foreign != "" {
-		return "", &deploy.Failure{Refused: true, Reason: what + " is not ours to move: " + state.Foreign}
+		return "", "", &deploy.Failure{Refused: true, Reason: what + " is not ours to move: " + state.Foreign}
 	}
-	impossible := func(format string, args ...any) (string, error) {
-		return "", &deploy.Failure{Refused: true, Reason: "going back is impossible: " + fmt.Sprintf(format, args...),
+	impossible := func(format string, args ...any) (string, string, error) {
+		return "", "", &deploy.Failure{Refused: true, Reason: "going back is impossible: " + fmt.Sprintf(format, args...),
 			Hint: "\"bluegreen promote\" on the server that should have it moves the traffic there"}
 	}
 	if state.Owner == "" {
@@ -122,9 +130,9 @@ func before(ctx context.Context, e *environment.Environment) (string, error) {
 		case event.To == state.Owner && event.From == "":
 			return impossible("nobody had %s before %s", what, state.Owner)
 		case event.To == state.Owner:
-			return event.From, nil
-		case event.To == e.Name:
-			return e.Name, nil // it was moved away from here elsewhere
+			return event.From, state.Owner, nil
+		case event.To == e.Name && len(e.Config.Promotion.Droplets) <= 2:
+			return e.Name, state.Owner, nil // it was moved away from here elsewhere
 		}
 		return impossible("the history here ends with %s, but %s has %s now", event.To, state.Owner, what)
 	}

@@ -73,9 +73,8 @@ func (r Rules) Decide(updates []Update, targets map[string]string) []Decision {
 	if len(promoting) > 1 {
 		for _, i := range promoting {
 			d := &decisions[i]
-			tag, _ := r.Promotes(d.Ref)
 			d.Action = Refuse
-			d.Reason = fmt.Sprintf("%q is one of %d tags in this push that promote", tag, len(promoting))
+			d.Reason = fmt.Sprintf("%d tags in this push promote, and only one can", len(promoting))
 			d.Hint = "push one of them"
 		}
 	}

@@ -50,12 +50,12 @@ func (c *Commands) Fit(context.Context, string) error { return nil }
 
 // Assign runs the command. Its exit status says little: the owner is read
 // again.
-func (c *Commands) Assign(ctx context.Context, to string) (int, error) {
+func (c *Commands) Assign(ctx context.Context, to string, running func(pid int)) (int, error) {
 	argv := make([]string, len(c.AssignArgv))
 	for i, arg := range c.AssignArgv {
 		argv[i] = strings.ReplaceAll(arg, "{to}", to)
 	}
-	out, err := command.Run(ctx, command.Command{Argv: argv, Env: c.Env, Dir: c.Dir}, c.Line)
+	out, err := command.Run(ctx, command.Command{Argv: argv, Env: c.Env, Dir: c.Dir, Started: running}, c.Line)
 	if err != nil {
 		if last := out.Last(); last != "" {
 			err = fmt.Errorf("%w, saying %q", err, last)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"bluegreen/internal/fault"
@@ -36,6 +35,7 @@ type Mover struct {
 type Log interface {
 	Intend(from string) error
 	Asked(action int) error
+	Running(pid int)
 }
 
 // A Request asks for one move.
@@ -59,7 +59,7 @@ type Move struct {
 func (m *Mover) Look(ctx context.Context, to string) (*State, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.Timeout)
 	defer cancel()
-	s, err := m.settled(ctx, to)
+	s, err := m.settled(ctx, to, false)
 	if err != nil {
 		return nil, &Error{Outcome: Unknown, Reason: "it cannot be told who has " + m.What, Err: err}
 	}
@@ -69,9 +69,29 @@ func (m *Mover) Look(ctx context.Context, to string) (*State, error) {
 	return s, nil
 }
 
+// Find looks whether an environment has the traffic. Where it has not, it looks
+// again until a moment that the caller names, or until the action, if it is not
+// 0, is seen to have ended: a request of a moment ago may be carried out late,
+// and a reading be stale.
+func (m *Mover) Find(ctx context.Context, to string, until time.Time, action int) (*State, error) {
+	for n := 0; ; n++ {
+		s, err := m.Look(ctx, to)
+		if err != nil || s.Owner == to || !time.Now().Before(until) || s.ended(action) {
+			return s, err
+		}
+		if !m.pause(ctx, n) {
+			return s, nil
+		}
+	}
+}
+
+// Doubtful is how long an answer that was not read back is in doubt.
+func (m *Mover) Doubtful() time.Duration { return or(m.Doubt, 6*time.Second) }
+
 // settled reads the state until nothing is pending, up to Patience; then it
-// returns the state as it is.
-func (m *Mover) settled(ctx context.Context, to string) (*State, error) {
+// returns the state as it is. If the traffic is to be moved, pending events of
+// who gets it count, too.
+func (m *Mover) settled(ctx context.Context, to string, moving bool) (*State, error) {
 	patience := time.Now().Add(or(m.Patience, 2*time.Minute))
 	told := false
 	for n := 0; ; n++ {
@@ -79,12 +99,15 @@ func (m *Mover) settled(ctx context.Context, to string) (*State, error) {
 		if err != nil {
 			return nil, err
 		}
-		pending := strings.TrimPrefix(s.Busy+", "+s.Occupied, ", ")
-		if s.Busy == "" && s.Occupied == "" || time.Now().After(patience) {
+		pending := s.Busy
+		if pending == "" && moving && s.Owner != to {
+			pending = s.Occupied
+		}
+		if pending == "" || time.Now().After(patience) {
 			return s, nil
 		}
 		if !told && m.Observe != nil {
-			m.Observe("waiting: " + strings.TrimSuffix(pending, ", "))
+			m.Observe("waiting: " + pending)
 			told = true
 		}
 		if !m.pause(ctx, n) {
@@ -103,9 +126,10 @@ func (m *Mover) Check(ctx context.Context, r Request) (*Move, error) {
 }
 
 func (m *Mover) check(ctx context.Context, r Request) (*State, *Move, error) {
-	s, err := m.settled(ctx, r.To)
+	s, err := m.settled(ctx, r.To, true)
 	if err != nil {
-		return nil, nil, &Error{Reason: "it cannot be told who has " + m.What, Err: err}
+		return nil, nil, &Error{Reason: "it cannot be told who has " + m.What, Err: err,
+			Hint: "nothing has been asked for: try again when that is mended"}
 	}
 	move := &Move{From: s.Owner, To: r.To, Already: s.Owner == r.To}
 	switch {
@@ -143,7 +167,7 @@ func (m *Mover) Move(ctx context.Context, r Request, log Log) (*Move, error) {
 		return move, err
 	}
 	if err := log.Intend(move.From); err != nil {
-		return nil, &Error{Reason: "the move could not be recorded, and was not begun", Err: err}
+		return nil, &Error{Outcome: Failed, Reason: "the move could not be recorded, and was not begun", Err: err}
 	}
 	fault.Step("promotion: intent recorded")
 	if err := ctx.Err(); err != nil {
@@ -153,7 +177,7 @@ func (m *Mover) Move(ctx context.Context, r Request, log Log) (*Move, error) {
 	ctx, cancel = context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
 	f := &following{Mover: m, log: log, move: move, newest: newest(before)}
-	action, err := m.Provider.Assign(ctx, r.To)
+	action, err := m.Provider.Assign(ctx, r.To, log.Running)
 	fault.Step("promotion: asked")
 	f.answer = err
 	f.adopt(action)
@@ -233,7 +257,7 @@ func (f *following) judge(s *State) (done bool, err error) {
 		f.quiet = time.Now()
 	}
 	var rejection *Rejection
-	if time.Since(f.quiet) < or(f.Doubt, 6*time.Second) && !errors.As(f.answer, &rejection) {
+	if time.Since(f.quiet) < f.Doubtful() && !errors.As(f.answer, &rejection) {
 		return false, nil
 	}
 	if s.Foreign != "" {
@@ -295,6 +319,16 @@ func (m *Mover) pause(ctx context.Context, n int) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// ended tells whether an action is known to have ended.
+func (s *State) ended(action int) bool {
+	for _, a := range s.Actions {
+		if a.ID == action {
+			return a.Status != "in-progress"
+		}
+	}
+	return false
 }
 
 // newest is the id of the newest action, 0 where there is none.

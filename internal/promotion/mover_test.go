@@ -38,7 +38,7 @@ func (s *script) State(_ context.Context, _ string) (*State, error) {
 
 func (s *script) Fit(context.Context, string) error { return s.fit }
 
-func (s *script) Assign(_ context.Context, to string) (int, error) {
+func (s *script) Assign(_ context.Context, to string, _ func(int)) (int, error) {
 	s.asked = append(s.asked, to)
 	return s.action, s.answer
 }
@@ -65,6 +65,8 @@ func (b *book) Asked(action int) error {
 func green(actions ...Action) *State { return &State{Owner: "green", Actions: actions} }
 func blue(actions ...Action) *State  { return &State{Owner: "blue", Actions: actions} }
 func busy(s *State) *State           { s.Busy = "203.0.113.10 is locked"; return s }
+
+func (b *book) Running(int) {}
 
 // TestMove has one row for every way that a move can go. The states are what
 // is read: the first ones before the request, as many as lead to it.
@@ -153,7 +155,7 @@ func TestUnrecorded(t *testing.T) {
 	t.Parallel()
 	p := &script{t: t, states: []*State{green()}}
 	m := &Mover{Provider: p, What: "x", Timeout: time.Minute}
-	if _, err := m.Move(t.Context(), Request{To: "blue"}, &book{full: true}); err == nil || OutcomeOf(err) != Refused || len(p.asked) != 0 {
+	if _, err := m.Move(t.Context(), Request{To: "blue"}, &book{full: true}); err == nil || OutcomeOf(err) != Failed || len(p.asked) != 0 {
 		t.Errorf("%v, asked %q", err, p.asked)
 	}
 }
@@ -207,7 +209,7 @@ func TestCommands(t *testing.T) {
 	if _, err := c.State(t.Context(), ""); err == nil {
 		t.Error("an owner command that fails is believed")
 	}
-	if action, err := c.Assign(t.Context(), "blue"); action != 0 || err != nil {
+	if action, err := c.Assign(t.Context(), "blue", func(int) {}); action != 0 || err != nil {
 		t.Errorf("%d, %v", action, err)
 	}
 	if s, err := c.State(t.Context(), "blue"); err != nil || s.Owner != "blue" {
@@ -222,7 +224,7 @@ func TestCommands(t *testing.T) {
 		t.Errorf("%+v, %v", s, err)
 	}
 	c.AssignArgv = sh("echo no >&2; exit 3")
-	if _, err := c.Assign(t.Context(), "blue"); err == nil || !strings.Contains(err.Error(), `status 3, saying "no"`) {
+	if _, err := c.Assign(t.Context(), "blue", func(int) {}); err == nil || !strings.Contains(err.Error(), `status 3, saying "no"`) {
 		t.Errorf("%v", err)
 	}
 }

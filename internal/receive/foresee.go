@@ -62,7 +62,7 @@ type foresight struct {
 func (f *foresight) refuses(ctx context.Context, u policy.Update) (string, error) {
 	at := f.refs[u.Ref]
 	if f.several && f.repo.RefLocked(u.Ref) {
-		return fmt.Sprintf("%q is locked by another git process; if none is running, remove \"%s.lock\" on the server", u.Ref, u.Ref), nil
+		return locked(u.Ref), nil
 	}
 	isBranch := strings.HasPrefix(u.Ref, "refs/heads/")
 	switch {
@@ -90,6 +90,10 @@ func (f *foresight) refuses(ctx context.Context, u policy.Update) (string, error
 		return "", err
 	}
 	return fmt.Sprintf("%q would not move forward: receive.denyNonFastForwards", u.Ref), nil
+}
+
+func locked(ref string) string {
+	return fmt.Sprintf("%q is locked by another git process; if none is running, remove \"%s.lock\" on the server", ref, ref)
 }
 
 func (f *foresight) deniesDeleteCurrent() bool {

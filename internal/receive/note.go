@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"bluegreen/internal/command"
 )
 
 // A note is what the hooks of one push tell each other. Git gives proc-receive
@@ -43,7 +45,7 @@ func receiver(pid int) int {
 		if filepath.Base(argv[0]) == "git-receive-pack" || len(argv) > 1 && argv[1] == "receive-pack" {
 			return at
 		}
-		at, err = strconv.Atoi(processField(at, 4))
+		at, err = strconv.Atoi(command.Stat(at, 4))
 		if err != nil {
 			break
 		}
@@ -52,22 +54,7 @@ func receiver(pid int) int {
 }
 
 // processStart identifies a process beyond its id: the time at which it started.
-func processStart(pid int) string { return processField(pid, 22) }
-
-// processField returns a field of a process's stat, as proc(5) numbers them;
-// "" when there is no such process.
-func processField(pid, field int) string {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return ""
-	}
-	// The second field, the name in parentheses, may hold anything.
-	_, rest, _ := strings.Cut(string(data[max(0, strings.LastIndexByte(string(data), ')')):]), " ")
-	if fields := strings.Fields(rest); len(fields) > field-3 {
-		return fields[field-3]
-	}
-	return ""
-}
+func processStart(pid int) string { return command.Stat(pid, 22) }
 
 // leaveNote is pre-receive's: it foresees what git will refuse, for an atomic
 // push, and remembers who signed the push.

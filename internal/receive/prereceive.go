@@ -2,10 +2,13 @@ package receive
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"bluegreen/internal/console"
+	"bluegreen/internal/deploy"
 	"bluegreen/internal/environment"
 	"bluegreen/internal/git"
 	"bluegreen/internal/journal"
@@ -84,6 +87,7 @@ func (p *push) refuse(d policy.Decision, reason string) {
 		Pusher: p.pusher(), Options: p.options.Raw}
 	if tag, promotes := p.env.Rules().Promotes(d.Ref); promotes {
 		event.Event = journal.Promote
+		event.Commit = p.peeled(d.New)
 		event.Traffic = &journal.Traffic{IP: p.env.Config.Promotion.IP, To: p.env.Name, Tag: tag}
 	}
 	if held, err := p.env.Journal.Deployed(); err == nil && held != nil {
@@ -92,6 +96,17 @@ func (p *push) refuse(d policy.Decision, reason string) {
 	if err := p.env.Journal.Append(event); err != nil {
 		p.console.Warning("%v", err)
 	}
+}
+
+// peeled is the commit that a tag leads to, or what it is where it leads to
+// none.
+func (p *push) peeled(oid git.OID) git.OID {
+	objects := p.env.Repo.Objects(context.Background())
+	defer objects.Close()
+	if commit, _, err := objects.Commit(oid); err == nil {
+		return commit
+	}
+	return oid
 }
 
 // gate is the work of pre-receive.
@@ -113,9 +128,12 @@ func (g *gate) run(ctx context.Context) error {
 		g.refuseBranch(err)
 		return err
 	}
-	g.recover(ctx)
 	decisions, err := g.decide(ctx)
 	if err != nil {
+		return err
+	}
+	if err := g.recover(ctx, decisions); err != nil {
+		g.refuseBranch(err)
 		return err
 	}
 	for _, d := range decisions {
@@ -160,18 +178,26 @@ func (g *gate) refuseBranch(err error) {
 	}
 }
 
-// recover settles what a crash interrupted, unless a deployment is running.
-func (g *gate) recover(ctx context.Context) {
+// recover settles what a crash interrupted, unless a deployment is running, or
+// nothing in the push depends on it.
+func (g *gate) recover(ctx context.Context, decisions []policy.Decision) error {
+	if !slices.ContainsFunc(decisions, func(d policy.Decision) bool { return d.Action == policy.Deploy || d.Action == policy.Promote }) {
+		return nil
+	}
 	t, err := g.env.Journal.Unfinished()
 	moving, alsoErr := g.env.Journal.Promotion()
 	if t == nil && err == nil && moving == nil && alsoErr == nil || lock.Held(g.env.Journal.Dir) != nil {
-		return
+		return nil
 	}
 	session, err := g.env.Begin(ctx, "pre-receive", 0)
-	if err == nil {
+	var unknown *deploy.Unknown
+	switch {
+	case err == nil:
 		session.End()
+	case errors.As(err, &unknown):
+		return err
 	}
-	// Else a deployment is running, or the hook that deploys says what is wrong.
+	return nil // a deployment is running, or the hook that deploys says what is wrong
 }
 
 // admit refuses an update that policy forbids, or a commit that must not be

@@ -282,21 +282,25 @@ func (r *processor) refuseAll(err error) {
 // deploy deploys the branch and moves its ref.
 func (r *processor) deploy(ctx context.Context, d policy.Decision) error {
 	if err := r.mayMove(ctx, d); err != nil {
-		r.refuse(d, err.Error())
+		r.refuseWith(d, err)
 		return err
 	}
 	promotion, err := r.together(ctx, d)
 	if err != nil {
-		r.refuse(d, reason(err))
+		r.refuseWith(d, err)
 		return err
 	}
 	pusher := r.pusher()
 	session, err := r.env.Begin(ctx, pusher, r.wait())
 	if err != nil {
-		r.refuse(d, reason(err))
+		r.refuseWith(d, err)
 		return err
 	}
 	defer session.End()
+	if err := r.guardAgain(ctx, session); err != nil {
+		r.refuseWith(d, err)
+		return err
+	}
 	done, err := session.Deploy(ctx, deploy.Request{Ref: d.Ref, Commit: d.New, Old: d.Old, Pusher: pusher,
 		Options: r.options.Raw, Refs: r.refsWith(d), Promote: promotion})
 	if err != nil {
@@ -304,6 +308,17 @@ func (r *processor) deploy(ctx context.Context, d policy.Decision) error {
 	}
 	r.reportDeployed(done)
 	return nil
+}
+
+// refuseWith records that an update was refused, and the tag's promotion that an
+// atomic push would have made of it.
+func (r *processor) refuseWith(d policy.Decision, err error) {
+	r.refuse(d, reason(err))
+	for _, other := range r.decisions {
+		if r.atomic && other.Action == policy.Promote && other.Ref != d.Ref {
+			r.refuse(other, reason(err))
+		}
+	}
 }
 
 // refsWith returns the refs that move with the release: those of an atomic push
@@ -329,6 +344,10 @@ func (r *processor) mayMove(ctx context.Context, d policy.Decision) error {
 	}
 	if len(refused) > 0 {
 		return &deploy.Failure{Reason: refused[0], Refused: true}
+	}
+	// The traffic would move there and back for nothing.
+	if (d.Action == policy.Promote || r.options.Promote) && r.env.Repo.RefLocked(d.Ref) {
+		return &deploy.Failure{Refused: true, Reason: locked(d.Ref)}
 	}
 	return r.askUpdateHook(ctx, d)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"bluegreen/internal/deploy"
 	"bluegreen/internal/git"
@@ -108,22 +109,47 @@ func (p *push) isBranch(ctx context.Context, branch policy.Decision, request *de
 }
 
 // guardLive refuses to deploy where the traffic is, or may be.
-func (g *gate) guardLive(ctx context.Context) error {
-	p := g.env.Promotion
-	if p == nil || !g.env.Config.Deploy.ProtectLive || g.options.Live || g.options.Plan {
+func (p *push) guardLive(ctx context.Context) error {
+	promotion := p.env.Promotion
+	if promotion == nil || !p.env.Config.Deploy.ProtectLive || p.options.Live || p.options.Plan {
 		return nil
 	}
 	const override = "to deploy here all the same: git push -o live"
-	live, err := p.Live(ctx, g.env.Name)
+	live, err := promotion.Live(ctx, p.env.Name)
 	switch {
 	case err != nil:
 		return &deploy.Failure{Refused: true, Hint: override,
-			Reason: fmt.Sprintf("nobody can tell whether %s is live: %v", g.env.Name, err)}
+			Reason: fmt.Sprintf("nobody can tell whether %s is live: %v", p.env.Name, err)}
 	case live.Here:
 		return &deploy.Failure{Refused: true, Hint: "push to the other environment and promote that; " + override,
-			Reason: fmt.Sprintf("%s is live: it has %s, and this push would change production", g.env.Name, p.Mover.What)}
+			Reason: fmt.Sprintf("%s is live: it has %s, and this push would change production", p.env.Name, promotion.Mover.What)}
 	}
 	return nil
+}
+
+// lately is how long ago a promotion may have ended that pre-receive may not
+// have seen.
+const lately = time.Minute
+
+// guardAgain asks once more, under the lock, where the traffic may have come
+// here since pre-receive asked.
+func (r *processor) guardAgain(ctx context.Context, session *deploy.Session) error {
+	if r.env.Promotion == nil {
+		return nil
+	}
+	if gate, err := findHook(ctx, r.env.Repo, "pre-receive"); err != nil || gate == "" {
+		return err
+	}
+	asked := session.Waited()
+	events, err := r.env.Journal.Events(20)
+	for _, e := range events {
+		ended := e.Time.Add(time.Duration(e.DurationMS) * time.Millisecond)
+		asked = asked || e.Traffic != nil && time.Since(ended) < lately
+	}
+	if err != nil || !asked {
+		return err
+	}
+	return r.guardLive(ctx)
 }
 
 // together is the promotion that is a part of a deployment: that of the push
