@@ -8,6 +8,7 @@ import (
 
 	"bluegreen/internal/fault"
 	"bluegreen/internal/journal"
+	"bluegreen/internal/lock"
 )
 
 // A Failure is a deployment that did not take place: the web root and the refs
@@ -110,7 +111,8 @@ func (r *run) record(cause error) error {
 // resultOf is what the history says of an error.
 func resultOf(err error) string {
 	var failure *Failure
-	if errors.As(err, &failure) && failure.Refused {
+	var busy *lock.Busy
+	if errors.As(err, &failure) && failure.Refused || errors.As(err, &busy) {
 		return journal.Refused
 	}
 	return journal.Failed

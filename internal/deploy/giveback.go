@@ -41,6 +41,12 @@ func (p *promoting) giveBack(ctx context.Context, cause error) error {
 			return err
 		}
 	}
+	if p.move != nil && p.move.Already {
+		p.addOwner(ctx, &failed)
+	}
+	if failed.Hint == "" && p.alone && !failed.Refused {
+		failed.Hint = "what is deployed here has not changed: try again when that is mended"
+	}
 	if seen := p.seen(); seen != "" {
 		failed.Lines = append(failed.Lines, seen)
 	}
@@ -55,6 +61,16 @@ func (p *promoting) giveBack(ctx context.Context, cause error) error {
 		}
 	}
 	return &failed
+}
+
+// addOwner says who has the traffic, where that is not who had it when the
+// promotion began.
+func (p *promoting) addOwner(ctx context.Context, failed *Failure) {
+	s, err := p.Promotion.Mover.Look(ctx, "")
+	if err == nil && s.Owner != p.request.To {
+		failed.Reason += fmt.Sprintf("; %s has %s", whoever(s), p.Promotion.Mover.What)
+		p.blind = true // what was seen was not only ours
+	}
 }
 
 // returnTraffic moves the traffic back, if it is still here and has a place to

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -27,11 +28,13 @@ func (e *Environment) mark(w *worktree.Worktree, now *journal.Deployed) error {
 	if now == nil || now.Marker == "" || !sameDirectory(now.Directory, w.Dir) {
 		return nil
 	}
-	data, err := json.Marshal(marker{Commit: now.Commit, Environment: e.Name, DeployedAt: now.At, Tag: now.Tag})
-	if err != nil {
+	var data bytes.Buffer
+	out := json.NewEncoder(&data)
+	out.SetEscapeHTML(false) // a check looks for a tag as it is
+	if err := out.Encode(marker{Commit: now.Commit, Environment: e.Name, DeployedAt: now.At, Tag: now.Tag}); err != nil {
 		return fmt.Errorf("writing the marker: %w", err)
 	}
-	return w.WriteMarker(now.Marker, append(data, '\n'))
+	return w.WriteMarker(now.Marker, data.Bytes())
 }
 
 // unmark removes the marker of before, where now has none or another one, and

@@ -213,7 +213,11 @@ func (e *Environment) Ask(ctx context.Context, commit git.OID, env []string) []h
 
 // variables is the environment of the commands of this deployment.
 func (r *run) variables() []string {
-	return r.Variables(r.request.Ref, "", r.deployed.Commit, r.deployed.Previous)
+	tag := ""
+	if r.request.Promote != nil {
+		tag = r.request.Promote.Tag
+	}
+	return r.Variables(r.request.Ref, tag, r.deployed.Commit, r.deployed.Previous)
 }
 
 // Variables is the environment of commands and command checks. tag is short,

@@ -36,12 +36,16 @@ func CheckToken(s string) (string, error) {
 	return s, nil
 }
 
-// ReadToken reads a token from a file that its owner alone may read.
+// ReadToken reads a token from a file that its owner alone may read. Its errors
+// say what to type.
 func ReadToken(path string) (string, error) {
 	// Not blocking, or a FIFO would be waited for.
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ELOOP) {
-		return "", fmt.Errorf("token file %q is a symlink", path)
+		return "", anew(path, fmt.Errorf("token file %q is a symlink", path))
+	}
+	if errors.Is(err, unix.ENOENT) {
+		return "", anew(path, fmt.Errorf("opening token file %q: %w", path, err))
 	}
 	if err != nil {
 		return "", fmt.Errorf("opening token file %q: %w", path, err)
@@ -53,7 +57,11 @@ func ReadToken(path string) (string, error) {
 		return "", fmt.Errorf("looking at token file %q: %w", path, err)
 	}
 	if kind := info.Mode().Type(); kind != 0 {
-		return "", fmt.Errorf("token file %q is %s, not a regular file", path, kindName(kind))
+		err := fmt.Errorf("token file %q is %s, not a regular file", path, kindName(kind))
+		if kind == os.ModeNamedPipe {
+			err = anew(path, err)
+		}
+		return "", err
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return "", fmt.Errorf("token file %q may be read by others (mode %#o); run %q", path, mode, "chmod 600 "+path)
@@ -64,15 +72,20 @@ func ReadToken(path string) (string, error) {
 	}
 	switch {
 	case len(content) == 0:
-		return "", fmt.Errorf("token file %q is empty", path)
+		return "", anew(path, fmt.Errorf("token file %q is empty", path))
 	case len(content) > maxToken:
-		return "", fmt.Errorf("token file %q is longer than %d bytes", path, maxToken)
+		return "", anew(path, fmt.Errorf("token file %q is longer than %d bytes", path, maxToken))
 	}
 	token, err := CheckToken(string(content))
 	if err != nil {
-		return "", fmt.Errorf("token file %q: %w", path, err)
+		return "", anew(path, fmt.Errorf("token file %q: %w", path, err))
 	}
 	return token, nil
+}
+
+// anew says how to make a token file that is good.
+func anew(path string, err error) error {
+	return fmt.Errorf("%w; run %q and paste the token, then Ctrl-D", err, "install -m 600 /dev/stdin "+path)
 }
 
 func kindName(kind os.FileMode) string {

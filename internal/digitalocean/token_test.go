@@ -84,18 +84,19 @@ func TestReadToken(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	const anew = `; run "install -m 600 /dev/stdin PATH" and paste the token, then Ctrl-D`
 	for name, want := range map[string]string{
-		"empty":       `token file %q is empty`,
-		"blank":       `token file %q: the token is empty`,
+		"empty":       `token file %q is empty` + anew,
+		"blank":       `token file %q: the token is empty` + anew,
 		"others":      `token file %q may be read by others (mode 0644); run "chmod 600 PATH"`,
 		"group":       `token file %q may be read by others (mode 0620); run "chmod 600 PATH"`,
 		"odd\x1b":     `token file %q may be read by others (mode 0640); run "chmod 600 PATH"`,
-		"long":        `token file %q is longer than 4096 bytes`,
-		"two":         `token file %q: the token has a character in it that is not printable ASCII`,
+		"long":        `token file %q is longer than 4096 bytes` + anew,
+		"two":         `token file %q: the token has a character in it that is not printable ASCII` + anew,
 		"directory":   `token file %q is a directory, not a regular file`,
-		"fifo":        `token file %q is a FIFO, not a regular file`,
-		"symlink":     `token file %q is a symlink`,
-		"missing":     `opening token file %q: no such file or directory`,
+		"fifo":        `token file %q is a FIFO, not a regular file` + anew,
+		"symlink":     `token file %q is a symlink` + anew,
+		"missing":     `opening token file %q: no such file or directory` + anew,
 		"good/inside": `opening token file %q: not a directory`,
 	} {
 		quoted := fmt.Sprintf("%q", path(name))

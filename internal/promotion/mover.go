@@ -85,8 +85,9 @@ func (m *Mover) Find(ctx context.Context, to string, until time.Time, action int
 	}
 }
 
-// Doubtful is how long an answer that was not read back is in doubt.
-func (m *Mover) Doubtful() time.Duration { return or(m.Doubt, 6*time.Second) }
+// Doubtful is how long an answer that was not read back is in doubt, which
+// leaves the most of Timeout to other readings.
+func (m *Mover) Doubtful() time.Duration { return min(or(m.Doubt, 6*time.Second), m.Timeout/4) }
 
 // settled reads the state until nothing is pending, up to Patience; then it
 // returns the state as it is. If the traffic is to be moved, pending events of

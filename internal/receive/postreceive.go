@@ -86,10 +86,22 @@ func (r *after) handleTag(ctx context.Context, d policy.Decision, broken error) 
 		err = &deploy.Failure{Refused: true, Reason: fmt.Sprintf("plan only, but %q has moved: without pre-receive or proc-receive nothing can stop it", tag),
 			Hint: "\"bluegreen promote\" on the server promotes what is deployed there"}
 	default:
-		return r.promote(ctx, d, nil)
+		return notPromoted(r.promote(ctx, d, nil))
 	}
 	r.refuse(d, reason(err))
-	return err
+	return notPromoted(err)
+}
+
+// notPromoted says how to try again, since git has nothing left to push.
+func notPromoted(err error) error {
+	fail, ok := err.(*deploy.Failure)
+	if !ok {
+		return err
+	}
+	again := *fail
+	const how = "git has stored the tag: run \"bluegreen promote\" on the server, or push a new tag"
+	again.Hint = strings.TrimPrefix(fail.Hint+"; "+how, "; ")
+	return &again
 }
 
 // storedOnly tells what of the push is only stored, where somebody may expect

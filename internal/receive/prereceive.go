@@ -130,6 +130,9 @@ func (g *gate) run(ctx context.Context) error {
 	}
 	decisions, err := g.decide(ctx)
 	if err != nil {
+		if !g.options.Plan {
+			g.refuseBranch(err)
+		}
 		return err
 	}
 	if err := g.recover(ctx, decisions); err != nil {
@@ -155,6 +158,15 @@ func (g *gate) run(ctx context.Context) error {
 // is none.
 func (g *gate) warnStored(ctx context.Context, decisions []policy.Decision) {
 	texts := g.storedOnly(decisions)
+	for _, d := range decisions {
+		if d.Action != policy.Promote {
+			continue
+		}
+		if taken, err := procReceiveTakes(ctx, g.env.Repo, []policy.Update{d.Update}); err == nil && !taken {
+			tag, _ := g.env.Rules().Promotes(d.Ref)
+			texts = append(texts, fmt.Sprintf("%q is stored, but no traffic moves: neither proc-receive nor post-receive is there to move it", tag))
+		}
+	}
 	if len(texts) == 0 {
 		return
 	}
