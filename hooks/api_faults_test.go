@@ -151,21 +151,22 @@ func TestAPITroubles(t *testing.T) {
 	if len(troubles) < 25 {
 		t.Errorf("%d are too few", len(troubles))
 	}
+	bin := buildWithFaults(t)
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 16)
 	for _, trouble := range troubles {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			trouble.play(t)
+			trouble.play(t, bin)
 		})
 	}
 	wg.Wait()
 }
 
-func (tr trouble) play(t *testing.T) {
+func (tr trouble) play(t *testing.T, bin string) {
 	t.Run(strings.ReplaceAll(tr.name, " ", "-"), func(t *testing.T) {
-		c := newCloud(t, "", "", allHooks...)
+		c := newCloud(t, bin, "", allHooks...)
 		c.AddDroplet(42, "stranger", "fra1")
 		commit := c.blue.commit(map[string]string{"index.html": "v2\n"})
 		if status, out := c.push(nil, "blue", "master"); status != 0 {

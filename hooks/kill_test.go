@@ -30,18 +30,26 @@ func TestKilledAtEveryStep(t *testing.T) {
 	}
 }
 
-// buildWithFaults builds the programs with the steps compiled in.
+// buildWithFaults builds the programs, once, with the steps compiled in.
 func buildWithFaults(t *testing.T) string {
 	t.Helper()
-	bin := t.TempDir()
+	bin, err := programsWithFaults()
+	must(t, err)
+	return bin
+}
+
+var programsWithFaults = sync.OnceValues(func() (bin string, err error) {
+	if bin, err = os.MkdirTemp("", "bluegreen-programs-"); err != nil {
+		return "", err
+	}
 	build := exec.Command("go", "build", "-tags", "faults", "-buildvcs=false", "-o", bin+"/",
 		"./pre-receive", "./proc-receive", "./post-receive", "../install/bluegreen")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+		return "", fmt.Errorf("go build: %w: %s", err, out)
 	}
-	return bin
-}
+	return bin, nil
+})
 
 // A killing is one way to deploy, to be killed in.
 type killing struct {

@@ -207,7 +207,10 @@ func (g *gate) recover(ctx context.Context, decisions []policy.Decision) error {
 	case err == nil:
 		session.End()
 	case errors.As(err, &unknown):
-		return err
+		taken, takenErr := procReceiveTakes(ctx, g.env.Repo, g.updates)
+		if takenErr != nil || !taken {
+			return err
+		}
 	}
 	return nil // a deployment is running, or the hook that deploys says what is wrong
 }

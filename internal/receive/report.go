@@ -48,13 +48,16 @@ func (r *report) worst() int {
 	return level
 }
 
-// print writes the outcomes, the worst one last.
+// print writes the outcomes, the worst one last, and what is the same of several
+// refs once.
 func (r *report) print(c *console.Console) {
+	said := map[string]bool{}
 	for level := success; level <= failure; level++ {
 		for _, o := range r.outcomes {
-			if o.level != level {
+			if o.level != level || said[o.text] {
 				continue
 			}
+			said[o.text] = true
 			for _, line := range o.lines {
 				c.Say("  %s", line)
 			}
