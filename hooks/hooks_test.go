@@ -3,6 +3,7 @@
 package hooks_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,7 +22,7 @@ func TestMain(m *testing.M) {
 	hook := func(name string, work receive.Hook) func() {
 		return func() { os.Exit(receive.Main(name, work, os.Args[1:])) }
 	}
-	testscript.Main(m, map[string]func(){
+	testscript.Main(tests{m}, map[string]func(){
 		"pre-receive":  hook("pre-receive", receive.PreReceive),
 		"proc-receive": hook("proc-receive", receive.ProcReceive),
 		"post-receive": hook("post-receive", receive.PostReceive),
@@ -29,6 +30,20 @@ func TestMain(m *testing.M) {
 			os.Exit(operator.Main(operator.Program{Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr, Environ: os.Environ()}))
 		},
 	})
+}
+
+// tests are all of them, and what must not be left behind.
+type tests struct{ *testing.M }
+
+func (m tests) Run() int {
+	dir, err := os.MkdirTemp("", "bluegreen-programs-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	os.Setenv(programsDir, dir)
+	return m.M.Run()
 }
 
 // hermetic is gittest's environment, with a home to write to and a pusher who

@@ -38,10 +38,12 @@ func buildWithFaults(t *testing.T) string {
 	return bin
 }
 
+// programsDir names the directory for programs that are built once for all
+// tests.
+const programsDir = "BLUEGREEN_TEST_PROGRAMS"
+
 var programsWithFaults = sync.OnceValues(func() (bin string, err error) {
-	if bin, err = os.MkdirTemp("", "bluegreen-programs-"); err != nil {
-		return "", err
-	}
+	bin = os.Getenv(programsDir)
 	build := exec.Command("go", "build", "-tags", "faults", "-buildvcs=false", "-o", bin+"/",
 		"./pre-receive", "./proc-receive", "./post-receive", "../install/bluegreen")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
