@@ -81,7 +81,6 @@ type promoting struct {
 	alone    bool
 	deployed *journal.Deployed
 	former   string // the tag that the marker had before
-	marked   bool   // the marker has the new tag
 	named    *lock.Named
 	record   journal.Promotion
 	intended bool // it is in the journal
