@@ -35,8 +35,9 @@ bin/linux-amd64 bin/linux-arm64:
 # is enough of it and programs may be run from it.
 MEMORY = $(shell f=$$(mktemp /dev/shm/bluegreen.XXXXXX 2>/dev/null) && echo : >$$f && chmod +x $$f && $$f && \
 	[ $$(df -Pk /dev/shm | awk 'END {print $$4}') -gt 1500000 ] && echo /dev/shm; rm -f $$f)
+# Many tests mostly wait: more of them run at once than there are processors.
 test:
-	TMPDIR=$(or $(MEMORY),$${TMPDIR:-/tmp}) $(GO) test -race ./...
+	TMPDIR=$(or $(MEMORY),$${TMPDIR:-/tmp}) $(GO) test -race -parallel 6 ./...
 
 lint:
 	@unformatted=$$(gofmt -l hooks install internal examples); \

@@ -33,10 +33,20 @@ type cloud struct {
 	first       string // the commit that both hold
 }
 
+// played stands for the programs that the test binary plays, with the race
+// detector if it has that. They take several times as long.
+const played = "played"
+
 // newCloud makes a cloud. Lines of config go below [promotion], and may begin
-// other tables.
+// other tables. With "" for bin the programs are built, once.
 func newCloud(t testing.TB, bin, config string, hooks ...string) *cloud {
 	t.Helper()
+	switch bin {
+	case "":
+		bin = buildWithFaults(t)
+	case played:
+		bin = ""
+	}
 	c := &cloud{TB: t, Cloud: simulator.New(simulator.Options{Token: canary, Limit: 1 << 20})}
 	c.AddDroplet(blueDroplet, "blue", "fra1")
 	c.AddDroplet(greenDroplet, "green", "fra1")

@@ -31,7 +31,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 }
 
 // buildWithFaults builds the programs, once, with the steps compiled in.
-func buildWithFaults(t *testing.T) string {
+func buildWithFaults(t testing.TB) string {
 	t.Helper()
 	bin, err := programsWithFaults()
 	must(t, err)

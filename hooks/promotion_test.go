@@ -9,7 +9,7 @@ import (
 // from outside before a tag moves the IP there, and going back is the same.
 func TestPromotion(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t, "", "", allHooks...)
+	c := newCloud(t, played, "", allHooks...)
 	second := c.blue.commit(map[string]string{"index.html": "v2\n"})
 	if status, out := c.push(nil, "blue", "master"); status != 0 || c.owner() != "green" {
 		t.Fatalf("status %d, %s has the IP\n%s", status, c.owner(), out)
