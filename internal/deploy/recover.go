@@ -72,6 +72,9 @@ func (s *Session) recover(ctx context.Context) error {
 	if completed {
 		text = fmt.Sprintf("%s is deployed: its ref had moved before the crash", t.Event.Commit.Short())
 	}
+	if r.landed() {
+		text = fmt.Sprintf("%s is deployed", t.Event.Commit.Short())
+	}
 	if part {
 		text += "; of its promotion: " + r.reason
 	}
