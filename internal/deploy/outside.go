@@ -265,7 +265,7 @@ func (p *promoting) askOther(ctx context.Context, other string, within time.Dura
 		address, err = p.Promotion.Address(ctx, other)
 	}
 	if err != nil || address == "" {
-		p.warnings = append(p.warnings, fmt.Sprintf("%s could not be asked whether it is healthy before the move: its address is not known", other))
+		p.Observe(Notice{Kind: Doing, Text: fmt.Sprintf("%s cannot be asked whether it is healthy: its address is not known here", other)})
 		return nil
 	}
 	results := health.Run(ctx, neutral(p.Promotion.Checks, address, within), health.Subject{Environment: other,
@@ -274,7 +274,7 @@ func (p *promoting) askOther(ctx context.Context, other string, within time.Dura
 		if !r.Healthy && !r.Answered {
 			// It may well serve the traffic all the same, on another address or
 			// behind a firewall. Only an answer can be wrong.
-			p.warnings = append(p.warnings, fmt.Sprintf("%s could not be asked at %s before the move: %s", other, address, r.Last))
+			p.Observe(Notice{Kind: Doing, Text: fmt.Sprintf("%s cannot be asked whether it is healthy at %s: %s", other, address, r.Last)})
 			results[i].Healthy = true
 		}
 	}

@@ -76,6 +76,9 @@ func (p *promoting) sameTraffic() error {
 	switch {
 	case p.Promotion == nil:
 		return &Unknown{Reason: "it was moving traffic", Err: errors.New("there is no [promotion] in the configuration any more"), Hint: again}
+	case p.record.Event.Environment != p.Name:
+		return &Unknown{Reason: fmt.Sprintf("it was begun as %q", p.record.Event.Environment),
+			Err: fmt.Errorf("the configuration names this environment %q now", p.Name), Hint: again}
 	case p.record.What != p.Promotion.Lock:
 		return &Unknown{Reason: fmt.Sprintf("it was the %s", p.record.What),
 			Err: fmt.Errorf("the configuration is about the %s now", p.Promotion.Lock), Hint: again}
