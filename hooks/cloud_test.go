@@ -101,14 +101,14 @@ func (c *cloud) config(droplet int, sites map[int]string, more string) string {
 url = "http://%s/"
 body_file = "index.html"
 interval = "100ms"
-within = "2s"
+within = "5s"
 [[health]]
 name = "production"
 at = "promoted"
 url = "http://%s/.well-known/release.json"
 body = '"commit":"{commit}"'
 interval = "100ms"
-within = "1s"
+within = "1500ms"
 [promotion]
 ip = %q
 droplets = { blue = %d, green = %d }
