@@ -88,7 +88,8 @@ func (a *app) command() *cobra.Command {
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.PersistentFlags().StringVar(&a.repo, "repo", ".", "the bare repository's `directory`")
 	root.AddCommand(a.statusCommand(), a.historyCommand(), a.checkCommand(), a.planCommand(),
-		a.deployCommand(), a.promoteCommand(), a.rollbackCommand(), a.recoverCommand(), &cobra.Command{
+		a.deployCommand(), a.promoteCommand(), a.rollbackCommand(), a.recoverCommand(),
+		a.doctorCommand(), a.installCommand(), a.uninstallCommand(), a.sshCommand(), &cobra.Command{
 			Use: "version", Short: "print the version", Args: cobra.NoArgs,
 			RunE: func(*cobra.Command, []string) error {
 				fmt.Fprintf(a.Stdout, "bluegreen %s\n", version.Number)

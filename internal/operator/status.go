@@ -4,13 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"bluegreen/internal/console"
 	"bluegreen/internal/environment"
 	"bluegreen/internal/git"
 	"bluegreen/internal/health"
@@ -38,7 +35,8 @@ type report struct {
 	Running         *string     `json:"running"`
 
 	checks      []health.Result
-	liveUnknown string // why nobody can tell who is live
+	held        *journal.Deployed // nil where nothing is known to be deployed
+	liveUnknown string            // why nobody can tell who is live
 }
 
 type unfinished struct {
@@ -73,7 +71,7 @@ func (a *app) statusCommand() *cobra.Command {
 			if a.json {
 				return a.printJSON(r)
 			}
-			a.printStatus(e, r)
+			newScreen(a.Stdout, a.getenv).status(e, r, lookCloser(c.Context(), e, r), time.Now())
 			return nil
 		},
 	})
@@ -114,7 +112,7 @@ func makeReport(ctx context.Context, e *environment.Environment) (*report, error
 		r.WayBackReason = "nothing has been deployed yet"
 		return r, nil
 	}
-	r.Commit = known(held.Commit)
+	r.held, r.Commit = held, known(held.Commit)
 	if !held.At.IsZero() {
 		r.DeployedAt = &held.At
 	}
@@ -182,131 +180,4 @@ func (r *report) addWayBack(ctx context.Context, e *environment.Environment, hel
 		return
 	}
 	r.WayBack = true
-}
-
-// printStatus writes the report for people.
-func (a *app) printStatus(e *environment.Environment, r *report) {
-	w := tabwriter.NewWriter(a.Stdout, 0, 0, 2, ' ', 0)
-	row := func(name, format string, args ...any) {
-		fmt.Fprintf(w, "%s\t%s\n", name, console.Escape(fmt.Sprintf(format, args...)))
-	}
-	row("environment", "%s", r.Environment)
-	row("directory", "%s", r.Directory)
-	switch {
-	case r.Commit != nil && r.DeployedAt != nil:
-		row("deployed", "%s since %s", r.Commit.Short(), r.DeployedAt.Local().Format("2006-01-02 15:04:05"))
-	case r.Commit != nil:
-		row("deployed", "%s", r.Commit.Short())
-	default:
-		row("deployed", "not known")
-	}
-	switch {
-	case r.RefCommit == nil:
-		row("branch", "%s has not been pushed yet", r.Branch)
-	case r.Commit != nil && *r.Commit == *r.RefCommit:
-		row("branch", "%s is at the same commit", r.Branch)
-	default:
-		row("branch", "%s is at %s, which is not what is deployed", r.Branch, r.RefCommit.Short())
-	}
-	switch {
-	case r.liveUnknown != "":
-		row("live", "not known: %s", r.liveUnknown)
-	case r.Live == nil:
-	case *r.Live:
-		row("live", "yes, %s is here", e.Promotion.Mover.What)
-	case r.LiveEnvironment != nil:
-		row("live", "no, %s is with %s", e.Promotion.Mover.What, *r.LiveEnvironment)
-	default:
-		row("live", "no, %s is not here", e.Promotion.Mover.What)
-	}
-	if r.Healthy == nil {
-		row("healthy", "nothing is checked")
-	}
-	for _, check := range r.checks {
-		if check.Healthy {
-			row("healthy", "%q", check.Name)
-		} else {
-			row("NOT HEALTHY", "%q: %s", check.Name, check.Last)
-		}
-	}
-	if r.WayBack {
-		row("way back", "bluegreen deploy %s", r.Previous.Short())
-	} else {
-		row("way back", "none: %s", r.WayBackReason)
-	}
-	if len(r.Drift) > 0 {
-		row("changed on disk", "%s", strings.Join(r.Drift[:min(len(r.Drift), 5)], ", "))
-	}
-	if r.Running != nil {
-		row("running", "%s", *r.Running)
-	}
-	if u := r.Unfinished; u != nil && u.To != "" {
-		action := ""
-		if u.Action != 0 {
-			action = fmt.Sprintf(" (action %d)", u.Action)
-		}
-		row("unfinished", "the promotion of %s%s, interrupted at %s: run \"bluegreen recover\"",
-			u.To, action, u.Started.Local().Format("15:04:05"))
-	} else if u != nil {
-		row("unfinished", "the deployment of %s, interrupted at %s: run \"bluegreen recover\"",
-			r.Unfinished.Commit.Short(), r.Unfinished.Started.Local().Format("15:04:05"))
-	}
-	w.Flush()
-}
-
-func (a *app) historyCommand() *cobra.Command {
-	var n int
-	c := a.jsonFlag(&cobra.Command{
-		Use:     "history",
-		Short:   "what was deployed, when, by whom, and what was refused",
-		Example: "  bluegreen history -n 5\n  bluegreen history --json | jq '.[] | select(.result == \"failed\")'",
-		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if n < 1 {
-				return fmt.Errorf("--number must be 1 or more, not %d", n)
-			}
-			e, err := a.open()
-			if err != nil {
-				return err
-			}
-			events, err := e.Journal.Events(n)
-			if err != nil {
-				return a.fail(err)
-			}
-			if a.json {
-				if events == nil {
-					events = []journal.Event{}
-				}
-				return a.printJSON(events)
-			}
-			a.printHistory(events)
-			return nil
-		},
-	})
-	c.Flags().IntVarP(&n, "number", "n", 20, "how many events, the newest last")
-	return c
-}
-
-func (a *app) printHistory(events []journal.Event) {
-	w := tabwriter.NewWriter(a.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "TIME\tEVENT\tREF\tCOMMIT\tRESULT\tPUSHER\tTOOK\tREASON")
-	for _, e := range events {
-		took := time.Duration(e.DurationMS) * time.Millisecond
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Time.Local().Format("2006-01-02 15:04:05"), console.Escape(e.Event),
-			console.Escape(shortRef(e.Ref)), e.Commit.Short(), console.Escape(e.Result), console.Escape(e.Pusher), took, console.Escape(e.Reason))
-	}
-	w.Flush()
-}
-
-// shortRef is a ref as people say it; "-" for a deployment without one.
-func shortRef(ref string) string {
-	for _, prefix := range []string{"refs/heads/", "refs/tags/"} {
-		if short, found := strings.CutPrefix(ref, prefix); found {
-			return short
-		}
-	}
-	if ref == "" {
-		return "-"
-	}
-	return ref
 }

@@ -1,0 +1,83 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	templates "bluegreen/install"
+	"bluegreen/internal/install/host"
+)
+
+// unitPath is where the unit is that runs at boot.
+func (i *Installation) unitPath() string { return unitFor(i.o.Repo) }
+
+func unitFor(repo string) string {
+	return "/etc/systemd/system/bluegreen-recover-" + path.Base(repo) + ".service"
+}
+
+func (i *Installation) wantsPath() string { return wantsFor(i.o.Repo) }
+
+func wantsFor(repo string) string {
+	return "/etc/systemd/system/multi-user.target.wants/" + path.Base(unitFor(repo))
+}
+
+func (i *Installation) unit() (string, error) {
+	site := &templates.Site{Repo: i.o.Repo, User: i.o.User, Mounts: []string{i.o.Repo}}
+	// systemd gives %, \, quotes and spaces a meaning of their own.
+	if dir := i.cfg.Deploy.Directory; !strings.ContainsFunc(dir, func(r rune) bool { return r <= ' ' || strings.ContainsRune(`%\"'`, r) }) {
+		site.Mounts = append(site.Mounts, dir)
+	}
+	text, err := templates.Render(templates.Unit, site)
+	return string(text), err
+}
+
+// planUnit plans the unit and its enabling, which is a symlink: systemd need
+// not be running.
+func (i *Installation) planUnit(context.Context) ([]Change, error) {
+	text, err := i.unit()
+	if err != nil {
+		return nil, err
+	}
+	changes, err := i.file(i.unitPath(), text, host.Superuser(), 0o644)
+	if err != nil {
+		return nil, err
+	}
+	link := i.wantsPath()
+	e, err := i.host.Look(link)
+	if err != nil {
+		return nil, err
+	}
+	if e == nil || e.Target != i.unitPath() {
+		if e != nil && e.Mode.Type() != fs.ModeSymlink {
+			return nil, refuse("move it away, then run this again", "%s is there, and is not a symlink", link)
+		}
+		changes = append(changes, Change{"link " + link + " to it", func(context.Context) error {
+			dir := path.Dir(link)
+			if e, err := i.host.Follow(dir); err != nil {
+				return err
+			} else if e == nil {
+				if err := i.host.Mkdir(dir, host.Superuser(), 0o755); err != nil {
+					return err
+				}
+			}
+			return i.host.Symlink(i.unitPath(), link)
+		}})
+	}
+	if len(changes) > 0 && i.systemd() {
+		changes = append(changes, i.running(quick, "systemctl", "daemon-reload"))
+	}
+	return changes, nil
+}
+
+// systemd tells whether it runs this host.
+func (w *Work) systemd() bool {
+	if w.host.Root != "/" || w.host.Program("systemctl") == "" {
+		return false
+	}
+	_, err := os.Stat("/run/systemd/system")
+	return !errors.Is(err, fs.ErrNotExist)
+}

@@ -1,0 +1,182 @@
+package host
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"syscall"
+)
+
+// WriteFile replaces the file at path, with its owner and permissions from the
+// first moment on. When it returns nil that is so also after a power cut; after
+// an error, or a crash at any moment, the old file is untouched. Whoever has
+// the old one open, or runs it, keeps it.
+func (h *Host) WriteFile(path string, content io.Reader, owner Account, perm fs.FileMode) error {
+	temp, err := h.Stage(path, content, owner, perm)
+	if err != nil {
+		return err
+	}
+	return h.Rename(temp, path)
+}
+
+// Stage writes what WriteFile does beside path, and returns where. Rename puts
+// it in place.
+func (h *Host) Stage(file string, content io.Reader, owner Account, perm fs.FileMode) (string, error) {
+	temp := path.Join(path.Dir(file), "."+path.Base(file)+".new") // the dot: sudo reads no such file
+	dir, name, err := h.open(temp, false)
+	if err != nil {
+		return "", wrap("writing", file, err)
+	}
+	defer dir.Close()
+	if err := writeSynced(dir, name, content, owner, perm); err != nil {
+		dir.Remove(name)
+		return "", wrap("writing", file, err)
+	}
+	return temp, nil
+}
+
+func writeSynced(dir *os.Root, name string, content io.Reader, owner Account, perm fs.FileMode) error {
+	if err := dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err // a crash left it
+	}
+	f, err := dir.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := io.Copy(f, content); err != nil {
+		return err
+	}
+	if err := f.Chown(owner.UID, owner.GID); err != nil {
+		return err
+	}
+	if err := f.Chmod(perm); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// Rename gives a file another name in the same directory, durably, whatever has
+// that name.
+func (h *Host) Rename(from, to string) error {
+	return h.within(from, "renaming", func(dir *os.Root, name string) error { return dir.Rename(name, path.Base(to)) })
+}
+
+// Symlink replaces what is at path, which is no directory, with a symlink.
+func (h *Host) Symlink(target, link string) error {
+	return h.within(link, "making the symlink", func(dir *os.Root, name string) error {
+		temp := "." + name + ".new"
+		if err := dir.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := dir.Symlink(target, temp); err != nil {
+			return err
+		}
+		return dir.Rename(temp, name)
+	})
+}
+
+// Keep gives a file, or a symlink, a second name in the same directory.
+func (h *Host) Keep(file, as string) error {
+	return h.within(file, "keeping", func(dir *os.Root, name string) error { return dir.Link(name, path.Base(as)) })
+}
+
+// Remove removes a file or an empty directory. One that is not there is fine.
+func (h *Host) Remove(file string) error {
+	err := h.within(file, "removing", func(dir *os.Root, name string) error { return dir.Remove(name) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Mkdir makes a directory with its owner and permissions. Where its parents are
+// missing it makes them, too, as root's. It takes a directory over that is
+// there already.
+func (h *Host) Mkdir(dir string, owner Account, perm fs.FileMode) error {
+	if parent := path.Dir(dir); parent != dir {
+		if e, err := h.Follow(parent); err != nil {
+			return err
+		} else if e == nil {
+			if err := h.Mkdir(parent, Superuser(), 0o755); err != nil {
+				return err
+			}
+		}
+	}
+	err := h.within(dir, "making the directory", func(parent *os.Root, name string) error {
+		err := parent.Mkdir(name, 0o700)
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return h.Own(dir, owner.UID, owner.GID, perm)
+}
+
+// Own gives a file or directory an owner and permissions.
+func (h *Host) Own(file string, uid, gid int, perm fs.FileMode) error {
+	dir, name, err := h.open(file, true)
+	if err != nil {
+		return wrap("changing the owner of", file, err)
+	}
+	defer dir.Close()
+	return wrap("changing the owner of", file, own(dir, name, uid, gid, perm))
+}
+
+func own(dir *os.Root, name string, uid, gid int, perm fs.FileMode) error {
+	seen, err := dir.Lstat(name)
+	if err != nil {
+		return err
+	}
+	f, err := dir.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	// A second name could be that of a file of somebody else's.
+	links := st.Sys().(*syscall.Stat_t).Nlink
+	if !os.SameFile(seen, st) || !st.IsDir() && (!st.Mode().IsRegular() || links > 1) {
+		return errors.New("it is neither a directory nor a regular file with one name")
+	}
+	if err := f.Chown(uid, gid); err != nil {
+		return err
+	}
+	if err := f.Chmod(perm | st.Mode()&(fs.ModeSetgid|fs.ModeSticky)); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// within does something in the directory of path, and makes it durable.
+func (h *Host) within(path, doing string, do func(dir *os.Root, name string) error) error {
+	dir, name, err := h.open(path, false)
+	if err != nil {
+		return wrap(doing, path, err)
+	}
+	defer dir.Close()
+	if err := do(dir, name); err != nil {
+		var link *os.LinkError
+		if errors.As(err, &link) {
+			err = link.Err
+		}
+		return wrap(doing, path, err)
+	}
+	f, err := dir.Open(".")
+	if err != nil {
+		return wrap("syncing the directory of", path, err)
+	}
+	defer f.Close()
+	return wrap("syncing the directory of", path, f.Sync())
+}

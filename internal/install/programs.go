@@ -1,0 +1,95 @@
+package install
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"time"
+
+	"bluegreen/internal/command"
+	"bluegreen/internal/install/host"
+)
+
+// hooks are the programs that git runs.
+func hooks() []string { return []string{"pre-receive", "proc-receive", "post-receive"} }
+
+// programs maps each place of a program on the server to its name.
+func programs() []struct{ path, name string } {
+	all := []struct{ path, name string }{{CommandPath, "bluegreen"}}
+	for _, name := range hooks() {
+		all = append(all, struct{ path, name string }{path.Join(ProgramsDir, name), name})
+	}
+	return all
+}
+
+// source finds a program to install: in the directory that was named, or, as
+// packages lay them out, in ../lib/bluegreen beside that.
+func (i *Installation) source(name string) (string, error) {
+	for _, dir := range []string{i.o.Programs, filepath.Join(i.o.Programs, "../lib/bluegreen")} {
+		file := filepath.Join(dir, name)
+		if st, err := os.Stat(file); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+			return file, nil
+		}
+	}
+	return "", refuse("name the directory that \"make\" put them into: --programs DIR",
+		"there is no program %s in %s", name, i.o.Programs)
+}
+
+func (i *Installation) planPrograms(context.Context) ([]Change, error) {
+	var changes []Change
+	for _, p := range programs() {
+		source, err := i.source(p.name)
+		if err != nil {
+			return nil, err
+		}
+		e, err := i.host.Look(p.path)
+		if err != nil {
+			return nil, err
+		}
+		if e != nil && e.Mode.IsDir() {
+			return nil, refuse("move it away, then run this again", "%s is a directory", p.path)
+		}
+		same := false
+		if e != nil && e.Mode.IsRegular() {
+			if same, err = i.host.Same(p.path, source); err != nil {
+				return nil, err
+			}
+		}
+		if same {
+			changes = append(changes, i.owned(p.path, e, host.Superuser(), 0o755)...)
+			continue
+		}
+		changes = append(changes, Change{fmt.Sprintf("write %s (root, 0755), from %s", p.path, source), func(ctx context.Context) error {
+			return i.installProgram(ctx, source, p.path)
+		}})
+	}
+	return changes, nil
+}
+
+// installProgram puts a program in place, by a rename: one that runs goes on
+// with the file that it has.
+func (i *Installation) installProgram(ctx context.Context, source, file string) error {
+	// One for another processor must not take the place of one that runs.
+	if _, err := command.Read(ctx, command.Command{Argv: []string{source, "--version"}, Timeout: 10 * time.Second}); err != nil {
+		return fmt.Errorf("this program does not run here: %w", err)
+	}
+	f, err := os.Open(source)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	dir := path.Dir(file)
+	e, err := i.host.Follow(dir)
+	if err == nil && e == nil {
+		err = i.host.Mkdir(dir, host.Superuser(), 0o755)
+	}
+	if err == nil && e != nil && !isRoot(e) && dir == ProgramsDir {
+		err = i.host.Own(dir, host.Superuser().UID, host.Superuser().GID, 0o755)
+	}
+	if err != nil {
+		return err
+	}
+	return i.host.WriteFile(file, f, host.Superuser(), 0o755)
+}

@@ -1,0 +1,166 @@
+package install
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"bluegreen/internal/install/host"
+)
+
+// A Record is what uninstall needs to know: what was there before. It is
+// written before each change that it is about.
+type Record struct {
+	Repo string `json:"repo"`
+	User string `json:"user"`
+	// Hooks tells what the hook that was there before is called now, "" where
+	// there was none.
+	Hooks map[string]string `json:"hooks,omitempty"`
+	// Settings tells the values of git's settings.
+	Settings map[string]Setting `json:"settings,omitempty"`
+	// Owners tells whose files and directories were that are root's now.
+	Owners map[string]Owner `json:"owners,omitempty"`
+	// Made are files and directories that were not there.
+	Made []string `json:"made,omitempty"`
+	// Keys has, by fingerprint, the lines of authorized_keys that ours replaced.
+	Keys map[string]string `json:"keys,omitempty"`
+	// Token is the file that the token was copied to, "" for none.
+	Token string `json:"token,omitempty"`
+}
+
+// A Setting is a key of git's configuration.
+type Setting struct {
+	Former []string `json:"former"` // empty where it was not set
+	Set    []string `json:"set"`    // empty where it was unset
+}
+
+// An Owner is whose something was.
+type Owner struct {
+	UID  int         `json:"uid"`
+	GID  int         `json:"gid"`
+	Mode fs.FileMode `json:"mode"` // permissions
+}
+
+// RecordPath returns where the record of a repository is.
+func RecordPath(repo string) string { return path.Join(recordsDir, path.Base(repo)+".json") }
+
+// readRecord reads the record of a repository; nil where there is none.
+func readRecord(h *host.Host, repo string) (*Record, error) {
+	text, err := h.ReadFile(RecordPath(repo))
+	if missing(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := new(Record)
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("reading %q: %w", RecordPath(repo), err)
+	}
+	if r.Repo != repo {
+		return nil, refuse("give one of the repositories another name",
+			"another repository of that name is set up here already: %q", r.Repo)
+	}
+	return r, nil
+}
+
+// otherRecords returns the records of the other repositories of this host.
+func otherRecords(h *host.Host, repo string) ([]*Record, error) {
+	names, err := h.List(recordsDir)
+	if err != nil {
+		return nil, err
+	}
+	var others []*Record
+	for _, name := range names {
+		base, found := strings.CutSuffix(name, ".json")
+		if !found || strings.HasPrefix(name, ".") || base == path.Base(repo) {
+			continue
+		}
+		text, err := h.ReadFile(path.Join(recordsDir, name))
+		if err != nil {
+			return nil, err
+		}
+		r := new(Record)
+		if err := json.Unmarshal(text, r); err != nil {
+			return nil, fmt.Errorf("reading %q: %w", path.Join(recordsDir, name), err)
+		}
+		others = append(others, r)
+	}
+	return others, nil
+}
+
+// remember changes the record, and writes it if that makes a difference.
+func (i *Installation) remember(change func(*Record)) error {
+	before, err := i.record.text()
+	if err != nil {
+		return err
+	}
+	change(i.record)
+	after, err := i.record.text()
+	if err != nil || after == before && i.recorded {
+		return err
+	}
+	if err := i.writeFile(RecordPath(i.o.Repo), after, host.Superuser(), 0o644); err != nil {
+		return err
+	}
+	i.recorded = true
+	return nil
+}
+
+// text is what the record's file has.
+func (r *Record) text() (string, error) {
+	text, err := json.MarshalIndent(r, "", "  ")
+	return string(text) + "\n", err
+}
+
+func (i *Installation) planRecord(context.Context) ([]Change, error) {
+	return joined(func() ([]Change, error) {
+		if i.recorded {
+			return nil, nil
+		}
+		return []Change{{"write " + RecordPath(i.o.Repo) + ", what was here before, for uninstall", func(context.Context) error {
+			return i.remember(func(*Record) {})
+		}}}, nil
+	}, i.makeLog)
+}
+
+// rememberOwner records whose something is before it becomes root's.
+func (i *Installation) rememberOwner(path string, e *host.Entry) error {
+	return i.remember(func(r *Record) {
+		if _, known := r.Owners[path]; known {
+			return
+		}
+		if r.Owners == nil {
+			r.Owners = map[string]Owner{}
+		}
+		r.Owners[path] = Owner{e.UID, e.GID, e.Mode.Perm()}
+	})
+}
+
+// rememberMade records something that is about to be made.
+func (i *Installation) rememberMade(path string) error {
+	return i.remember(func(r *Record) {
+		if !slices.Contains(r.Made, path) {
+			r.Made = append(r.Made, path)
+		}
+	})
+}
+
+// take plans that something of the account's becomes root's, and remembers
+// whose it was.
+func (i *Installation) take(path string, e *host.Entry, perm fs.FileMode) []Change {
+	changes := i.owned(path, e, host.Superuser(), perm)
+	for n, c := range changes {
+		changes[n].do = func(ctx context.Context) error {
+			if err := i.rememberOwner(path, e); err != nil {
+				return err
+			}
+			return c.do(ctx)
+		}
+	}
+	return changes
+}

@@ -1,0 +1,96 @@
+package install
+
+import (
+	"context"
+	"path"
+	"slices"
+	"strings"
+
+	templates "bluegreen/install"
+	"bluegreen/internal/install/host"
+	"bluegreen/internal/install/sudoers"
+)
+
+// sudoersPath is where the rules are. sudo reads no file with a dot in its
+// name.
+func (i *Installation) sudoersPath() string { return sudoersFor(i.o.Repo) }
+
+func sudoersFor(repo string) string {
+	return "/etc/sudoers.d/bluegreen-" + strings.ReplaceAll(path.Base(repo), ".", "_")
+}
+
+// sudoCommands are all that the configuration runs by sudo.
+func (i *Installation) sudoCommands() [][]string {
+	var all [][]string
+	for _, c := range i.cfg.Commands {
+		all = append(all, c.Run)
+	}
+	for _, h := range i.cfg.Health {
+		all = append(all, h.Command)
+	}
+	if p := i.cfg.Promotion; p != nil {
+		all = append(all, p.Owner, p.Assign)
+	}
+	return slices.DeleteFunc(all, func(argv []string) bool { return !sudoers.Uses(argv) })
+}
+
+// sudoersText is the file, "" where no command asks for sudo.
+func (i *Installation) sudoersText() (string, error) {
+	rules := &templates.Rules{Name: path.Base(i.o.Repo), Repo: i.o.Repo}
+	for _, argv := range i.sudoCommands() {
+		if slices.ContainsFunc(argv, func(arg string) bool { return strings.Contains(arg, "{to}") }) {
+			i.warn("sudoers: %q is run with the name of any environment; allow each in a file of your own in /etc/sudoers.d", strings.Join(argv, " "))
+			continue
+		}
+		line, err := sudoers.Line(i.o.User, argv, i.host.Program)
+		if err != nil {
+			i.warn("sudoers: %q: %v; allow it in a file of your own in /etc/sudoers.d", strings.Join(argv, " "), err)
+			continue
+		}
+		if !slices.Contains(rules.Lines, line) {
+			rules.Lines = append(rules.Lines, line)
+		}
+	}
+	if len(rules.Lines) == 0 {
+		return "", nil
+	}
+	text, err := templates.Render(templates.Sudoers, rules)
+	return string(text), err
+}
+
+func (i *Installation) planSudoers(context.Context) ([]Change, error) {
+	file := i.sudoersPath()
+	text, err := i.sudoersText()
+	if err != nil {
+		return nil, err
+	}
+	if text == "" {
+		return i.removal(file)
+	}
+	changes, err := i.file(file, text, host.Superuser(), 0o440)
+	if err != nil || len(changes) == 0 {
+		return nil, err
+	}
+	changes[0].What += ", checked by visudo -c first"
+	changes[0].do = func(ctx context.Context) error {
+		dir := path.Dir(file)
+		if e, err := i.host.Follow(dir); err != nil {
+			return err
+		} else if e == nil {
+			if err := i.host.Mkdir(dir, host.Superuser(), 0o750); err != nil {
+				return err
+			}
+		}
+		temp, err := i.host.Stage(file, strings.NewReader(text), host.Superuser(), 0o440)
+		if err != nil {
+			return err
+		}
+		// One line that sudo does not understand takes sudo from everybody.
+		if err := i.host.Run(ctx, nil, quick, "visudo", "-c", "-q", "-f", temp); err != nil {
+			i.host.Remove(temp)
+			return err
+		}
+		return i.host.Rename(temp, file)
+	}
+	return changes, nil
+}

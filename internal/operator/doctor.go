@@ -1,0 +1,210 @@
+package operator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"bluegreen/internal/console"
+	"bluegreen/internal/deploy"
+	"bluegreen/internal/doctor"
+	"bluegreen/internal/environment"
+	"bluegreen/internal/receive"
+)
+
+func (a *app) doctorCommand() *cobra.Command {
+	fix := false
+	c := a.jsonFlag(&cobra.Command{
+		Use:   "doctor",
+		Short: "examine the server, and say how to mend what is wrong",
+		Long: "doctor examines the configuration, the repository, the hooks, the web root, the\n" +
+			"machine and the promotion, and says with each finding the command that mends it.\n" +
+			"It changes nothing without --fix. Run by root, it becomes the repository's account\n" +
+			"and sees what pushes see.\n\n" +
+			"With --fix it does what is safe: git's settings, the permissions of hooks and of\n" +
+			"the token, an old index.lock, and \"bluegreen recover\"; then it examines again.\n\n" +
+			"Exit status: 0 nothing is broken, warnings apart; 1 something is broken; 2 the\n" +
+			"configuration is, or there is no repository.",
+		Example: "  bluegreen doctor --repo /home/deploy/sample_app\n" +
+			"  bluegreen doctor --json | jq -r '.findings[] | select(.level == \"broken\") | .fix'",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return a.doctor(c.Context(), fix) },
+	})
+	c.Flags().BoolVar(&fix, "fix", false, "mend what can be mended safely")
+	return c
+}
+
+func (a *app) doctor(ctx context.Context, fix bool) error {
+	host := doctor.ThisHost(nil)
+	var mended []doctor.Mended
+	if host.UID == 0 && fix {
+		mended = a.mendHooks()
+	}
+	if err := a.becomeAccount(); err != nil {
+		a.console.Error("%v", err)
+		return &status{failed}
+	}
+	host.Environ = a.Environ
+	o := doctor.Options{Repo: a.repo, Host: host, Recover: a.recover}
+	r, err := doctor.Examine(ctx, o)
+	if err == nil && fix {
+		mended = append(mended, r.Mend(ctx)...)
+		r, err = doctor.Examine(ctx, o)
+	}
+	if err != nil {
+		a.console.Hint("name the bare repository with --repo DIR, or run this in it")
+		a.console.Error("%v", err)
+		return &status{usage}
+	}
+	if a.json {
+		err = a.printJSON(doctorReport(r, mended))
+	} else {
+		a.printFindings(r, mended)
+	}
+	switch {
+	case err != nil:
+		return err
+	case r.Misconfigured:
+		return &status{usage}
+	case r.Count(doctor.Broken) > 0:
+		return &status{failed}
+	}
+	return nil
+}
+
+// mendHooks does what needs root, before root is given up.
+func (a *app) mendHooks() (mended []doctor.Mended) {
+	for _, name := range doctor.Hooks() {
+		path := filepath.Join(a.repo, "hooks", name)
+		if st, err := os.Stat(path); err == nil && st.Mode()&0o111 == 0 {
+			mended = append(mended, doctor.Mended{Fix: "chmod +x " + path, Err: doctor.MakeExecutable(path)})
+		}
+	}
+	return mended
+}
+
+// becomeAccount gives up root for good where the repository belongs to another
+// account. What that account has put into its repository, hooks and commands,
+// must not be run as root; and only so it is seen what pushes see.
+func (a *app) becomeAccount() error {
+	abs, err := filepath.Abs(a.repo) // the account may not see the working directory
+	if err != nil {
+		return err
+	}
+	a.repo = abs
+	info, err := os.Stat(abs)
+	if err != nil {
+		return nil // who opens it says what is wrong
+	}
+	st, found := info.Sys().(*syscall.Stat_t)
+	if !found || os.Geteuid() != 0 || st.Uid == 0 {
+		return nil
+	}
+	uid, gid, home := int(st.Uid), int(st.Gid), "/"
+	groups := []int{}
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		home = u.HomeDir
+		if gid, err = strconv.Atoi(u.Gid); err != nil {
+			return fmt.Errorf("the group of %q is %q: %w", u.Username, u.Gid, err)
+		}
+		ids, err := u.GroupIds()
+		if err != nil {
+			return fmt.Errorf("looking for the groups of %q: %w", u.Username, err)
+		}
+		for _, id := range ids {
+			if n, err := strconv.Atoi(id); err == nil {
+				groups = append(groups, n)
+			}
+		}
+	}
+	// In this order: who is not root any more cannot give up groups.
+	if err := errors.Join(syscall.Setgroups(groups), syscall.Setresgid(gid, gid, gid), syscall.Setresuid(uid, uid, uid)); err != nil {
+		return fmt.Errorf("becoming %s: %w", receive.AccountName(uid), err)
+	}
+	a.Environ = accountEnvironment(a.Environ, receive.AccountName(uid), home)
+	return nil
+}
+
+// accountEnvironment is what is left of root's environment for another account.
+func accountEnvironment(environ []string, name, home string) []string {
+	kept := []string{"HOME=" + home, "USER=" + name, "LOGNAME=" + name}
+	for _, kv := range environ {
+		switch key, _, _ := strings.Cut(kv, "="); {
+		case key == "PATH", key == "LANG", key == "TZ", key == "DIGITALOCEAN_TOKEN", strings.HasPrefix(key, "LC_"):
+			kept = append(kept, kv)
+		}
+	}
+	return kept
+}
+
+// recover finishes or undoes what a crash interrupted.
+func (a *app) recover(ctx context.Context) error {
+	e, err := environment.Open(a.repo, a.Environ, func(n deploy.Notice) { receive.Show(a.console, n) })
+	if err != nil {
+		return err
+	}
+	session, err := e.Begin(ctx, receive.Pusher(a.getenv), e.Config.Deploy.LockWait)
+	if err != nil {
+		text, _, _, _ := receive.Explain(err)
+		return errors.New(text)
+	}
+	session.End()
+	return nil
+}
+
+func doctorReport(r *doctor.Report, mended []doctor.Mended) any {
+	type fixed struct {
+		Fix   string `json:"fix"`
+		Error string `json:"error,omitempty"`
+	}
+	type summary struct {
+		OK       int `json:"ok"`
+		Warnings int `json:"warnings"`
+		Broken   int `json:"broken"`
+	}
+	report := struct {
+		*doctor.Report
+		Mended  []fixed `json:"mended"`
+		Summary summary `json:"summary"`
+	}{r, []fixed{}, summary{r.Count(doctor.OK), r.Count(doctor.Warning), r.Count(doctor.Broken)}}
+	for _, m := range mended {
+		f := fixed{Fix: m.Fix}
+		if m.Err != nil {
+			f.Error = m.Err.Error()
+		}
+		report.Mended = append(report.Mended, f)
+	}
+	return report
+}
+
+func (a *app) printFindings(r *doctor.Report, mended []doctor.Mended) {
+	line := func(format string, args ...any) {
+		fmt.Fprintln(a.Stdout, console.Escape(fmt.Sprintf(format, args...)))
+	}
+	for _, m := range mended {
+		if m.Err != nil {
+			line("not mended: %s: %v", m.Fix, m.Err)
+		} else {
+			line("mended: %s", m.Fix)
+		}
+	}
+	for _, f := range r.Findings {
+		line("%s: %s", f.Level, f.Text)
+		if f.Fix != "" {
+			line("  mend: %s", f.Fix)
+		}
+	}
+	warnings := "warnings"
+	if r.Count(doctor.Warning) == 1 {
+		warnings = "warning"
+	}
+	line("%s: %d broken, %d %s, %d ok", r.Repository, r.Count(doctor.Broken), r.Count(doctor.Warning), warnings, r.Count(doctor.OK))
+}
