@@ -3,8 +3,11 @@
 # make test       every test, as an ordinary user, offline once the modules are there
 # make lint       formatting, vet, staticcheck
 # make fuzz       every fuzz target for FUZZTIME each
-# make e2e        what needs Debian packages: the examples with a real nginx
-#                 (apt-get install nginx-light curl)
+# make e2e        what needs root and Debian packages: the README's walk-through on
+#                 two servers and a developer's machine that are one machine, and
+#                 the examples with a real nginx; under 4 min (apt-get install
+#                 apache2 nginx-light openssh-server openssh-client sudo
+#                 iproute2 nftables curl)
 # make demo       the story on this machine: two environments, a floating IP in a
 #                 simulated cloud, real pushes, visitors; under 30 s. With
 #                 SVG=timeline.svg what the visitors saw becomes a picture, too
@@ -58,9 +61,11 @@ fuzz:
 		done; \
 	done
 
-# What needs Debian packages: nginx-light (or nginx) and curl.
+# What needs Debian packages, and root for namespaces. What it measures is in
+# the output, in lines with MEASURED.
 e2e:
 	$(GO) test -tags e2e -count=1 ./examples/nginx/
+	$(GO) test -tags e2e -count=1 -timeout 4m -v ./install/e2e/
 
 demo: native
 	$(GO) run ./examples/demo -bin bin $(if $(SVG),-svg "$(SVG)")
