@@ -24,8 +24,8 @@ const setup = "/usr/local/sbin/bluegreen-setup"
 
 const pack = "the package's bytes\n"
 
-// program notes how it was called, and fails where the test wants it.
-const program = "#!/bin/sh -eu\ncd '%[2]s'; echo %[1]s \"$@\" >>called; [ ! -e %[1]s-fails ]\n"
+// program notes with how many arguments it was called, and with which, and fails where the test wants it.
+const program = "#!/bin/sh -eu\ncd '%[2]s'; echo %[1]s $# \"$@\" >>called; [ ! -e %[1]s-fails ]\n"
 
 // A droplet is a directory with the script, and with programs in the place of
 // those that would change a machine. curl and sha256sum are real, and so are
@@ -143,7 +143,7 @@ func TestSetup(t *testing.T) {
 			t.Errorf("%s: status %d, %q, installed is %q", path, status, out, d.read("installed"))
 		}
 		apt, rest, _ := strings.Cut(called, "\n")
-		if !strings.HasPrefix(apt, "apt-get ") || !strings.Contains(apt, " install ") || rest != "bluegreen install --environment blue --key a b\n" {
+		if !strings.HasPrefix(apt, "apt-get ") || !strings.Contains(apt, " install ") || rest != "bluegreen 5 install --environment blue --key a b\n" {
 			t.Errorf("%s: it has called\n%s", path, called)
 		}
 	}

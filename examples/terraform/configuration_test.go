@@ -5,6 +5,7 @@
 package terraform_test
 
 import (
+	"encoding/base64"
 	"errors"
 	"os"
 	"path/filepath"
@@ -233,8 +234,11 @@ func given(t testing.TB) map[string]cty.Value {
 	}
 }
 
+// key is a public key of the right form, another one for each name.
 func key(name string) string {
-	return "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHVWVkHhFEm0HPGLsDo1R5cVCQJjKGHGLv4QJHg5Qm0V " + name
+	blob := append([]byte("\x00\x00\x00\x0bssh-ed25519\x00\x00\x00\x20"), make([]byte, 32)...)
+	copy(blob[19:], name)
+	return "ssh-ed25519 " + base64.StdEncoding.EncodeToString(blob) + " " + name
 }
 
 // evaluated is the configuration with those values.

@@ -40,7 +40,7 @@ resource "terraform_data" "promotion" {
       trap 'rm -rf /run/bluegreen-setup' EXIT
       chmod 600 /run/bluegreen-setup/token
       # What the first boot could not do is done below, or its reason is shown.
-      cloud-init status --wait || true
+      cloud-init status --wait >/dev/null || cloud-init status --long || true
       bluegreen-setup '${var.package_url}' '${var.package_sha256}' \
         --environment ${each.key} --key /run/bluegreen-setup/pushers.pub \
         --ip ${digitalocean_reserved_ip.production.ip_address} \

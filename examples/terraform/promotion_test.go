@@ -137,8 +137,12 @@ func TestPromotionFails(t *testing.T) {
 	for program, want := range map[string]int{"cloud-init": 0, "bluegreen-setup": 1} {
 		s := newServer(t)
 		s.write(program+"-fails", "", 0o644)
-		if status, out := s.provision(p.promotion["blue"]); status != want || !strings.Contains(s.called(), "--ip") {
+		status, out := s.provision(p.promotion["blue"])
+		if status != want || !strings.Contains(s.called(), "--ip 203.0.113.10") {
 			t.Errorf("%s fails: status %d, %s", program, status, out)
+		}
+		if said := strings.Contains(s.called(), "cloud-init status --long\n"); said != (program == "cloud-init") {
+			t.Errorf("%s fails: why the first boot went wrong is asked: %t", program, said)
 		}
 		s.empty()
 	}

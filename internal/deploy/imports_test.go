@@ -60,7 +60,10 @@ var doors = map[string][]string{
 	"github.com/spf13/cobra":          {"internal/operator"},
 	"github.com/digitalocean/godo":    {"internal/digitalocean"},
 	"github.com/getkin/kin-openapi":   {},
+	"github.com/hashicorp/hcl/v2":     {},
+	"github.com/oasdiff/yaml3":        {},
 	"github.com/rogpeppe/go-internal": {},
+	"github.com/zclconf/go-cty":       {},
 	"net/http":                        {"internal/digitalocean", "internal/doctor", "internal/health", "internal/simulator", "examples/demo"},
 	"testing":                         {"internal/gittest"},
 }
