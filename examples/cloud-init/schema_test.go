@@ -55,11 +55,8 @@ func TestReadme(t *testing.T) {
 	ann, bob, _ := strings.Cut(keys, "\n")
 	for name, text := range map[string]string{
 		"user-data.yaml": shipped(t), "ann.pub": ann + "\n", "bob.pub": bob,
-		"dist/SHA256SUMS": strings.Repeat("ff", 32) + "  bluegreen_0.1.0_arm64.deb\n" + v["package_sha256"] + "  bluegreen_0.1.0_amd64.deb\n",
+		"SHA256SUMS": strings.Repeat("ff", 32) + "  bluegreen_0.1.0_arm64.deb\n" + v["package_sha256"] + "  bluegreen_0.1.0_amd64.deb\n",
 	} {
-		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
-			t.Fatal(err)
-		}
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}

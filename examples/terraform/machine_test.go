@@ -109,9 +109,13 @@ func provisioning(m machine, d terraformData) string {
 	return script
 }
 
-// pack builds the package, as "make dist" lays it out.
+// pack returns the package that PACKAGE names, one that "make dist" has built.
+// Without it one is built that has the programs in the same places.
 func pack(t *testing.T) string {
 	t.Helper()
+	if file := os.Getenv("PACKAGE"); file != "" {
+		return file
+	}
 	dir := t.TempDir()
 	tree := filepath.Join(dir, "tree")
 	for _, sub := range []string{"DEBIAN", "usr/bin", "usr/lib/bluegreen"} {
