@@ -95,3 +95,25 @@ func TestProgramsOfPackage(t *testing.T) {
 		})
 	}
 }
+
+// TestWebServerRemembered leaves out what was asked for at first: an upgrade
+// must not bring another web server.
+func TestWebServerRemembered(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	for _, test := range []struct{ option, web string }{{"nginx", "nginx"}, {"", "nginx"}, {"none", "none"}, {"", "none"}} {
+		i := installation(t, Options{Root: root, Web: test.option})
+		if i.o.Web != test.web {
+			t.Errorf("--web %q: %s is installed, not %s", test.option, i.o.Web, test.web)
+		}
+		changes, err := i.planRecord(t.Context())
+		if plan := said(t, changes, err); strings.Contains(plan, "write /var/lib/bluegreen/sample_app.json") != (test.option != "") {
+			t.Errorf("--web %q: the plan is %q", test.option, plan)
+		}
+		for _, c := range changes {
+			if err := c.do(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
