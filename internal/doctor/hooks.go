@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"bytes"
 	"context"
 	"debug/buildinfo"
 	"errors"
@@ -57,9 +58,17 @@ func (x *exam) hookPrograms(ctx context.Context) []Finding {
 	return or(found, "the three hooks in %s are version %s", x.hooks, version.Number)
 }
 
-// install is the command that sets up what belongs to root.
+// packaged is where a Debian package has the operator's command.
+const packaged = "/usr/bin/bluegreen"
+
+// install is the command that sets up what belongs to root. The package's
+// program is named in full: an older copy in /usr/local comes before it in PATH.
 func (x *exam) install() string {
-	return x.asRoot("bluegreen", "install", "--user", x.account.Name, "--repo", x.repo.Dir)
+	program := "bluegreen"
+	if _, err := os.Stat(x.Host.system(packaged)); err == nil {
+		program = packaged
+	}
+	return x.asRoot(program, "install", "--user", x.account.Name, "--repo", x.repo.Dir)
 }
 
 func sameFile(a, b string) bool {
@@ -188,5 +197,19 @@ func (x *exam) programs(context.Context) []Finding {
 			found = append(found, broken(x.remount(m, "exec"), "programs in %s cannot be run: %s is mounted noexec", path, m.point))
 		}
 	}
+	if x.outdated() {
+		found = append(found, warning(x.install(), "pushes run the programs in /usr/local, which are not those of the package"))
+	}
 	return or(found, "nothing is mounted noexec that programs are run from")
+}
+
+// outdated tells whether the package has another program than the copy that
+// install has made of it.
+func (x *exam) outdated() bool {
+	ours, err := os.ReadFile(x.Host.system("/usr/local/bin/bluegreen"))
+	if err != nil {
+		return false // wired by hand
+	}
+	theirs, err := os.ReadFile(x.Host.system(packaged))
+	return err == nil && !bytes.Equal(ours, theirs)
 }

@@ -79,6 +79,8 @@ func TestOneThingWrong(t *testing.T) {
 			p.must(os.MkdirAll(dir, 0o755))
 			p.mounts("2 1 8:2 / " + filepath.Join(p.root, "usr") + " rw,noexec - ext4 /dev/sda2 rw\n")
 		}, "programs", Broken, "is mounted noexec", "mount -o remount,exec ", false},
+		{"upgraded package", func(p *patient) { p.packaged("0.2.0", "0.1.0") }, "programs", Warning, "are not those of the package", "/usr/bin/bluegreen install --user", false},
+		{"no pre-receive, with a package", func(p *patient) { p.packaged("0.2.0", "0.2.0"); p.remove("hooks/pre-receive") }, "hooks", Warning, "there is no pre-receive", "/usr/bin/bluegreen install", false},
 
 		// The web root.
 		{"no web root", func(p *patient) { p.run("mv", p.www, p.www+".away") }, "web root", Broken, "does not exist", "install -d -o deploy", false},
@@ -301,6 +303,14 @@ func (p *patient) onlyProgram(not string) {
 			p.Host.Environ[i] = "PATH=" + p.bin
 		}
 	}
+}
+
+// packaged puts the operator's command where a package has it, and where install
+// copies it to.
+func (p *patient) packaged(program, copied string) {
+	p.Helper()
+	p.write(filepath.Join(p.root, "usr/bin/bluegreen"), program, 0o755)
+	p.write(filepath.Join(p.root, "usr/local/bin/bluegreen"), copied, 0o755)
 }
 
 func testBinaryDir(p *patient) string {

@@ -29,7 +29,7 @@ type Options struct {
 	Repo        string         // the bare repository, absolute; default: sample_app in the account's home
 	Directory   string         // what the web server serves; default: /var/www/html
 	Branch      string         // default: master
-	Web         string         // "apache", "nginx" or "none"; default: apache
+	Web         string         // "apache", "nginx" or "none"; default: as before, or apache
 	Keys        []string       // public key files, outside of Root
 	IP          string         // the floating IP; "" for no promotion
 	Droplets    map[string]int // environment to droplet id, with IP
@@ -57,7 +57,6 @@ type Installation struct {
 func New(o Options) (*Installation, error) {
 	o.Root = cmp.Or(o.Root, "/")
 	o.User = cmp.Or(o.User, "deploy")
-	o.Web = cmp.Or(o.Web, "apache")
 	i := &Installation{o: o, Work: Work{host: &host.Host{Root: o.Root}}}
 	return i, i.prepare()
 }
@@ -75,12 +74,6 @@ func (i *Installation) prepare() error {
 	if err := i.checkRepo(); err != nil {
 		return err
 	}
-	if err := i.configure(); err != nil {
-		return err
-	}
-	if err := i.checkDirectory(); err != nil {
-		return err
-	}
 	if i.record, err = readRecord(i.host, i.o.Repo); err != nil {
 		return err
 	}
@@ -90,6 +83,13 @@ func (i *Installation) prepare() error {
 	if i.record.User != i.o.User {
 		return refuse("uninstall it first: bluegreen uninstall --repo "+i.o.Repo,
 			"%s is set up for the account %s, not %s", i.o.Repo, i.record.User, i.o.User)
+	}
+	i.o.Web = cmp.Or(i.o.Web, i.record.Web, "apache")
+	if err := i.configure(); err != nil {
+		return err
+	}
+	if err := i.checkDirectory(); err != nil {
+		return err
 	}
 	i.steps = []step{
 		{"record", "so that uninstall can undo what follows", i.planRecord},
@@ -117,7 +117,7 @@ func (i *Installation) checkOptions() error {
 		return fmt.Errorf("--user: %q is not an account's name", o.User)
 	case o.User == "root":
 		return refuse("leave --user out: an account of its own, deploy, is made", "pushes must not come in as root")
-	case !slices.Contains([]string{"apache", "nginx", "none"}, o.Web):
+	case !slices.Contains([]string{"", "apache", "nginx", "none"}, o.Web):
 		return fmt.Errorf("--web: %q is none of apache, nginx and none", o.Web)
 	}
 	if o.IP != "" {

@@ -17,6 +17,8 @@ import (
 type Record struct {
 	Repo string `json:"repo"`
 	User string `json:"user"`
+	// Web is the web server, so that the next install does not ask for another.
+	Web string `json:"web"`
 	// Hooks tells what the hook that was there before is called now, "" where
 	// there was none.
 	Hooks map[string]string `json:"hooks,omitempty"`
@@ -119,11 +121,11 @@ func (r *Record) text() (string, error) {
 
 func (i *Installation) planRecord(context.Context) ([]Change, error) {
 	return joined(func() ([]Change, error) {
-		if i.recorded {
+		if i.recorded && i.record.Web == i.o.Web {
 			return nil, nil
 		}
 		return []Change{{"write " + RecordPath(i.o.Repo) + ", what was here before, for uninstall", func(context.Context) error {
-			return i.remember(func(*Record) {})
+			return i.remember(func(r *Record) { r.Web = i.o.Web })
 		}}}, nil
 	}, i.makeLog)
 }

@@ -20,6 +20,7 @@ import (
 const (
 	ProgramsDir = "/usr/local/lib/bluegreen"
 	CommandPath = "/usr/local/bin/bluegreen"
+	PackagePath = "/usr/bin/bluegreen" // where a Debian package has it
 	TokenPath   = "/etc/bluegreen/token"
 	LogPath     = "/var/log/bluegreen/install.log"
 	recordsDir  = "/var/lib/bluegreen"

@@ -61,7 +61,7 @@ func (a *app) installCommand() *cobra.Command {
 	f.StringVar(&o.User, "user", "deploy", "the `account` that is pushed to")
 	f.StringVar(&o.Directory, "directory", "", "what the web server serves (default: /var/www/html)")
 	f.StringVar(&o.Branch, "branch", "", "the `branch` that is deployed (default: master)")
-	f.StringVar(&o.Web, "web", "apache", "the web `server`: apache, nginx or none")
+	f.StringVar(&o.Web, "web", "", "the web `server`: apache, nginx or none (default: as before, or apache)")
 	f.StringArrayVar(&o.Keys, "key", nil, "a public key `file` that may push; again for more")
 	f.StringVar(&o.IP, "ip", "", "the floating `address` that promotions move")
 	f.StringArrayVar(&droplets, "droplet", nil, "an environment's droplet, `NAME=ID`; once for each")
