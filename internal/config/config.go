@@ -198,11 +198,7 @@ type feature struct{ key, value string }
 // a row lifts the feature.
 func later() []feature {
 	return []feature{
-		{"deploy.releases", ""},
-		{"deploy.shared", ""},
-		{"deploy.keep", ""},
 		{"deploy.subdirectory", ""},
-		{"command.at", "staged"},
 		{"peers", ""},
 		{"database", ""},
 	}

@@ -5,6 +5,8 @@ package deploy
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"bluegreen/internal/durable"
@@ -13,15 +15,19 @@ import (
 	"bluegreen/internal/health"
 	"bluegreen/internal/journal"
 	"bluegreen/internal/lock"
+	"bluegreen/internal/release"
 	"bluegreen/internal/worktree"
 )
 
 // An Environment is one place that is deployed to: blue, or green.
 type Environment struct {
-	Name     string
-	Repo     *git.Repository
-	Journal  *journal.Journal
+	Name    string
+	Repo    *git.Repository
+	Journal *journal.Journal
+	// Worktree is the web root as it is served.
 	Worktree *worktree.Worktree
+	// Releases are where the web root leads to one of, nil in place.
+	Releases *release.Releases
 	Checks   []health.Check
 	Commands []Command
 	// Environ is what commands and command checks get of the environment,
@@ -42,7 +48,7 @@ type Environment struct {
 
 // A Command is one of the operator's, run at a moment of the deployment.
 type Command struct {
-	At      string // "deployed", "promoting", "promoted" or "rolled-back"
+	At      string // "staged", "deployed", "promoting", "promoted" or "rolled-back"
 	Run     []string
 	Timeout time.Duration
 }
@@ -109,7 +115,15 @@ type Session struct {
 
 // Ready tells what is wrong with the web root, before anything is touched.
 func (e *Environment) Ready() error {
-	return worktree.CheckDirectory(e.Worktree.Dir, e.Repo.Dir)
+	if e.Releases == nil {
+		return worktree.CheckDirectory(e.Worktree.Dir, e.Repo.Dir)
+	}
+	err := e.Releases.Check()
+	if errors.As(err, new(*release.Unconverted)) {
+		return &Failure{Refused: true, Reason: err.Error(),
+			Hint: fmt.Sprintf("to make the directory the first release: sudo bluegreen install --repo %s", e.Repo.Dir)}
+	}
+	return err
 }
 
 // Begin waits for the lock, up to wait, and recovers what a crash interrupted.
@@ -118,8 +132,15 @@ func (e *Environment) Begin(ctx context.Context, who string, wait time.Duration)
 	if err := e.Journal.Make(); err != nil {
 		return nil, err
 	}
-	waited := false
-	l, err := lock.Acquire(ctx, e.Journal.Dir, e.Worktree.Dir, who, wait, func(b *lock.Busy) {
+	waited, dir := false, e.Worktree.Dir
+	if e.Releases != nil {
+		// The web root is another directory after each deployment.
+		dir = e.Releases.Dir
+		if err := e.Releases.Make(); err != nil {
+			return nil, err
+		}
+	}
+	l, err := lock.Acquire(ctx, e.Journal.Dir, dir, who, wait, func(b *lock.Busy) {
 		waited = true
 		e.Observe(Notice{Kind: Doing, Text: "waiting: " + b.Describe()})
 	})
@@ -127,10 +148,12 @@ func (e *Environment) Begin(ctx context.Context, who string, wait time.Duration)
 		return nil, err
 	}
 	s := &Session{env: e, lock: l, waited: waited}
+	e.FindLive() // another session may have switched
 	if err := s.recover(ctx); err != nil {
 		s.End()
 		return nil, err
 	}
+	e.FindLive()
 	return s, nil
 }
 
@@ -148,7 +171,10 @@ type run struct {
 	request   Request
 	held      *journal.Deployed // what the web root held before, nil for nothing
 	plan      *worktree.Plan
-	staged    *worktree.Staged
+	heldTree  git.OID          // that the web root held before, zero for none
+	target    *release.Release // that will be served, nil in place
+	change    change
+	work      worktree.Record // of change, for the journal
 	deployed  journal.Deployed
 	journal   *journal.Transaction
 	promotion *promoting // nil where the traffic stays where it is
@@ -199,8 +225,15 @@ func (r *run) prepare(ctx context.Context) error {
 	if r.held, err = r.Journal.Deployed(); err != nil {
 		return &Unknown{Reason: "the records of this server are damaged", Err: err}
 	}
-	var commit, tree git.OID
-	if r.plan, commit, tree, err = r.planFor(ctx, r.request.Commit, r.held); err != nil {
+	commit, tree, err := r.admitTree(ctx, r.request.Commit)
+	if err == nil && r.Releases != nil {
+		err = r.planRelease(ctx, tree)
+	} else if err == nil {
+		if r.plan, err = r.Worktree.Plan(ctx, tree, r.known(r.held)); err == nil {
+			r.heldTree = r.plan.Held
+		}
+	}
+	if err != nil {
 		return &Failure{Reason: oneLine(err)}
 	}
 	r.event.Previous = r.previous(ctx, r.held)
@@ -218,13 +251,21 @@ func (r *run) prepare(ctx context.Context) error {
 
 	r.enter("staging")
 	total := len(r.plan.Writes)
-	r.staged, err = r.Worktree.Stage(ctx, r.plan, r.event.ID, func(done int) {
+	progress := func(done int) {
 		r.Observe(Notice{Kind: Progress, Text: "writing files", Done: done, Total: total})
-	})
-	if err != nil {
-		return &Failure{Reason: oneLine(err)}
 	}
-	return nil
+	if r.target != nil {
+		err = r.stageRelease(ctx, progress)
+	} else if staged, stageErr := r.Worktree.Stage(ctx, r.plan, r.event.ID, progress); stageErr != nil {
+		err = stageErr
+	} else {
+		r.change, r.work = staged, staged.Record
+	}
+	var failure *Failure
+	if err != nil && !errors.As(err, &failure) {
+		err = &Failure{Reason: oneLine(err)}
+	}
+	return err
 }
 
 // release switches the web root over, and keeps it there if it is healthy and
@@ -232,22 +273,17 @@ func (r *run) prepare(ctx context.Context) error {
 func (r *run) release(ctx context.Context) error {
 	r.journal = &journal.Transaction{ID: r.event.ID, Phase: journal.Activating, Started: r.started.UTC(),
 		Event: r.event, Refs: r.request.Refs, RefMoved: r.request.RefMoved,
-		Held: r.plan.Held, Deployed: r.deployed, Work: r.staged.Record}
+		Held: r.heldTree, Deployed: r.deployed, Work: r.work}
 	if err := r.Journal.Begin(r.journal); err != nil {
 		return r.abandon(err)
 	}
 	fault.Step("intent recorded")
 
 	r.enter("activating")
-	if err := r.staged.Activate(); err != nil {
+	if err := r.change.Activate(); err != nil {
 		return r.goBack(ctx, &Failure{Reason: oneLine(err)})
 	}
-	r.deployed.At = time.Now().UTC()
-	err := r.unmark(ctx, r.Worktree, r.held, &r.deployed)
-	if err == nil {
-		err = r.mark(r.Worktree, &r.deployed)
-	}
-	if err != nil {
+	if err := r.markActivated(ctx); err != nil {
 		return r.goBack(ctx, &Failure{Reason: oneLine(err)})
 	}
 	fault.Step("activated")
@@ -297,7 +333,7 @@ func (r *run) commit(ctx context.Context) error {
 // readyToRecord does all of the recording that may need room on the disk, so
 // that little can fail once the ref has moved.
 func (r *run) readyToRecord() error {
-	if err := r.staged.PrepareIndex(); err != nil {
+	if err := r.change.PrepareIndex(); err != nil {
 		return err
 	}
 	if err := r.Journal.PrepareDeployed(&r.deployed); err != nil {
@@ -315,7 +351,7 @@ func (r *run) recordSuccess() error {
 	if err := durable.SyncFilesystem(r.Repo.Dir); err != nil {
 		return err
 	}
-	warning, err := r.staged.SwitchIndex()
+	warning, err := r.change.SwitchIndex()
 	if err != nil {
 		return err
 	}
@@ -341,5 +377,19 @@ func (r *run) recordSuccess() error {
 		return err
 	}
 	fault.Step("journal ended")
-	return r.staged.Discard()
+	return r.change.Discard()
+}
+
+// markActivated has the marker tell of the release, where that has not one of
+// its own.
+func (r *run) markActivated(ctx context.Context) error {
+	if r.switched() {
+		r.FindLive()
+		return nil
+	}
+	r.deployed.At = time.Now().UTC()
+	if err := r.unmark(ctx, r.Worktree, r.held, &r.deployed); err != nil {
+		return err
+	}
+	return r.mark(r.Worktree, &r.deployed)
 }

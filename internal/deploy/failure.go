@@ -57,12 +57,15 @@ func (r *run) goBack(ctx context.Context, cause error) error {
 		r.Observe(Notice{Kind: Warning, Text: err.Error()}) // going back matters more
 	}
 	fault.Step("undoing")
-	if err := r.unmark(ctx, r.Worktree, &r.deployed, r.held); err != nil {
-		r.Observe(Notice{Kind: Warning, Text: oneLine(err)})
+	if !r.switched() {
+		if err := r.unmark(ctx, r.Worktree, &r.deployed, r.held); err != nil {
+			r.Observe(Notice{Kind: Warning, Text: oneLine(err)})
+		}
 	}
-	if err := r.Worktree.Undo(r.staged.Record); err != nil {
+	if err := r.change.Undo(); err != nil {
 		return &Unknown{Reason: cause.Error() + "; and the web root could not go back", Err: err}
 	}
+	r.FindLive()
 	if err := r.mark(r.Worktree, r.held); err != nil {
 		r.Observe(Notice{Kind: Warning, Text: oneLine(err)})
 	}
@@ -87,7 +90,7 @@ func (r *run) forget(cause error) error {
 		r.Observe(Notice{Kind: Warning, Text: err.Error()})
 		return cause // recovery finds nothing to undo, and ends it
 	}
-	if err := r.staged.Discard(); err != nil {
+	if err := r.change.Discard(); err != nil {
 		r.Observe(Notice{Kind: Warning, Text: err.Error()})
 	}
 	return cause

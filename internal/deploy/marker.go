@@ -25,7 +25,15 @@ type marker struct {
 // it holds nothing of ours. It is made from the records, so a recovery can
 // repeat it.
 func (e *Environment) mark(w *worktree.Worktree, now *journal.Deployed) error {
-	if now == nil || now.Marker == "" || !sameDirectory(now.Directory, w.Dir) {
+	if now == nil || !sameDirectory(now.Directory, w.Dir) {
+		return nil
+	}
+	return e.writeMarker(w, now)
+}
+
+// writeMarker is mark for a web root that need not be the one that is served.
+func (e *Environment) writeMarker(w *worktree.Worktree, now *journal.Deployed) error {
+	if now.Marker == "" {
 		return nil
 	}
 	var data bytes.Buffer

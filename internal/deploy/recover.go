@@ -43,7 +43,11 @@ func (s *Session) recover(ctx context.Context) error {
 		}
 	}
 	if t == nil {
-		if err := e.Worktree.CleanUp(); err != nil {
+		err := e.Worktree.CleanUp()
+		if err == nil && e.Releases != nil {
+			err = e.Releases.CleanUp()
+		}
+		if err != nil {
 			e.Observe(Notice{Kind: Warning, Text: err.Error()})
 		}
 		return nil
@@ -51,6 +55,16 @@ func (s *Session) recover(ctx context.Context) error {
 	s.lock.Phase("recovering")
 	r := &recovery{Environment: e, t: t, worktree: *e.Worktree}
 	r.worktree.Dir = string(t.Work.Directory)
+	if e.Releases != nil {
+		// A release that was being repaired in place has an index of its own.
+		rel, err := e.Releases.At(r.worktree.Dir)
+		if err != nil {
+			return cannotRecover(err, "")
+		}
+		if rel != nil {
+			r.worktree = *rel.Worktree
+		}
+	}
 	r.worktree.Verify, r.worktree.Symlinks = true, "any"
 	r.worktree.MaxFiles, r.worktree.MaxBytes = math.MaxInt32, math.MaxInt64
 	if part {
@@ -150,6 +164,9 @@ func (r *recovery) forward(ctx context.Context) (bool, error) {
 // operations could not bring there, or somebody has changed since, is written
 // anew. other is the tree whose files may be there as well.
 func (r *recovery) bring(ctx context.Context, operations func(worktree.Record) error, other, tree git.OID) error {
+	if r.t.Work.Link != nil {
+		return r.bringRelease(ctx, operations, tree)
+	}
 	err := operations(r.t.Work)
 	if errors.Is(err, worktree.ErrMoved) && !r.Rebuild {
 		return err

@@ -10,6 +10,7 @@ import (
 	"bluegreen/internal/git"
 	"bluegreen/internal/health"
 	"bluegreen/internal/journal"
+	"bluegreen/internal/tree"
 	"bluegreen/internal/worktree"
 )
 
@@ -42,20 +43,32 @@ func (e *Environment) moveRefs(ctx context.Context, why string, refs []git.RefUp
 	return err
 }
 
-// planFor compares the web root with the commit that oid leads to.
-func (e *Environment) planFor(ctx context.Context, oid git.OID, held *journal.Deployed) (plan *worktree.Plan, commit, tree git.OID, err error) {
+// admitTree finds the commit that oid leads to, and its tree, which must leave
+// room for what a web root has beside it.
+func (e *Environment) admitTree(ctx context.Context, oid git.OID) (commit, tree git.OID, err error) {
 	objects := e.Repo.Objects(ctx)
 	defer objects.Close()
 	if commit, tree, err = objects.Commit(oid); err != nil {
-		return nil, commit, tree, err
+		return commit, tree, err
 	}
+	if err := e.Conflict(objects, tree); err != nil {
+		return commit, tree, fmt.Errorf("refusing the tree: %w", err)
+	}
+	return commit, tree, nil
+}
+
+// Conflict refuses a tree that has something of its own where the marker or a
+// shared path goes.
+func (e *Environment) Conflict(objects tree.Objects, root git.OID) error {
 	if e.Marker != "" {
-		if err := e.Worktree.MarkerConflict(objects, tree, e.Marker); err != nil {
-			return nil, commit, tree, fmt.Errorf("refusing the tree: %w", err)
+		if err := e.Worktree.MarkerConflict(objects, root, e.Marker); err != nil {
+			return err
 		}
 	}
-	plan, err = e.Worktree.Plan(ctx, tree, e.known(held))
-	return plan, commit, tree, err
+	if e.Releases != nil {
+		return e.Releases.Conflict(objects, root)
+	}
+	return nil
 }
 
 // Plan tells what a deployment of the commit would change. It changes nothing
@@ -65,8 +78,11 @@ func (e *Environment) Plan(ctx context.Context, commit git.OID) (*worktree.Plan,
 	if err != nil {
 		return nil, err
 	}
-	plan, _, _, err := e.planFor(ctx, commit, held)
-	return plan, err
+	_, tree, err := e.admitTree(ctx, commit)
+	if err != nil {
+		return nil, err
+	}
+	return e.Worktree.Plan(ctx, tree, e.known(held))
 }
 
 // Drift lists the tracked paths that are not on disk as they were deployed.
@@ -122,7 +138,7 @@ func (r *run) previous(ctx context.Context, held *journal.Deployed) git.OID {
 	if len(r.request.Refs) > 0 {
 		old = r.request.Refs[0].Old
 	}
-	return r.holder(ctx, r.plan.Held, held, old)
+	return r.holder(ctx, r.heldTree, held, old)
 }
 
 // holder finds the commit whose tree the web root holds, zero where it is not
@@ -253,12 +269,16 @@ func (r *run) runCommands(ctx context.Context, at string) error {
 // RunCommands runs the operator's commands for one moment, in order, until one
 // fails. Their output is handed to Observe.
 func (e *Environment) RunCommands(ctx context.Context, at string, env []string) error {
+	return e.runCommandsIn(ctx, e.Worktree.Dir, at, env)
+}
+
+func (e *Environment) runCommandsIn(ctx context.Context, dir, at string, env []string) error {
 	for _, c := range e.Commands {
 		if c.At != at {
 			continue
 		}
 		e.Observe(Notice{Kind: Doing, Text: fmt.Sprintf("running %q", c.Run[0])})
-		_, err := command.Run(ctx, command.Command{Argv: c.Run, Env: env, Dir: e.Worktree.Dir, Timeout: c.Timeout},
+		_, err := command.Run(ctx, command.Command{Argv: c.Run, Env: env, Dir: dir, Timeout: c.Timeout},
 			func(line string) { e.Observe(Notice{Kind: Output, Text: line}) })
 		if err != nil {
 			return &Failure{Reason: fmt.Sprintf("%s command: %s", at, oneLine(err))}

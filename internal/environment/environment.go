@@ -14,6 +14,7 @@ import (
 	"bluegreen/internal/health"
 	"bluegreen/internal/journal"
 	"bluegreen/internal/policy"
+	"bluegreen/internal/release"
 	"bluegreen/internal/worktree"
 )
 
@@ -55,6 +56,11 @@ func Open(dir string, environ []string, observe func(deploy.Notice)) (*Environme
 			Repo: repo, StateDir: state.Dir, Dir: cfg.Deploy.Directory, Verify: cfg.Deploy.Verify,
 			Symlinks: cfg.Deploy.Symlinks, MaxFiles: cfg.Deploy.MaxFiles, MaxBytes: cfg.Deploy.MaxBytes,
 		},
+	}
+	if cfg.Deploy.Releases != "" {
+		e.Releases = &release.Releases{Dir: cfg.Deploy.Releases, Link: cfg.Deploy.Directory, Keep: cfg.Deploy.Keep,
+			Shared: cfg.Deploy.Shared, Marker: cfg.Deploy.Marker, Site: *e.Worktree}
+		e.FindLive()
 	}
 	e.Checks = checks(cfg.Health, "deployed")
 	for _, c := range cfg.Commands {

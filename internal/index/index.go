@@ -301,6 +301,15 @@ func (x *Index) Tree(beneath tree.Objects) *tree.Built {
 	})
 }
 
+// Find returns the entry of a path, nil where it is not tracked.
+func (x *Index) Find(path string) *Entry {
+	i := sort.Search(len(x.Entries), func(i int) bool { return x.Entries[i].Path >= path })
+	if i == len(x.Entries) || x.Entries[i].Path != path {
+		return nil
+	}
+	return &x.Entries[i]
+}
+
 // Uses tells whether dir is a tracked path or holds one.
 func (x *Index) Uses(dir string) bool {
 	find := func(path string) int {

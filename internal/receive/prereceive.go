@@ -262,8 +262,8 @@ func (g *gate) checkTree(ctx context.Context, d policy.Decision) error {
 	if err == nil {
 		err = worktree.CheckSizes(objects, changes, w.MaxBytes)
 	}
-	if err == nil && g.env.Marker != "" {
-		err = w.MarkerConflict(objects, root, g.env.Marker)
+	if err == nil {
+		err = g.env.Conflict(objects, root)
 	}
 	if err != nil {
 		return fmt.Errorf("refusing the tree of %s: %w", d.New.Short(), err)

@@ -24,10 +24,11 @@ import (
 // holds another inode has. So it can be cut off anywhere and begun again, in
 // either direction.
 type activation struct {
-	record  Record
-	web     *root
-	stages  []*root
-	touched map[string]bool // directories whose entries changed
+	record   Record
+	web      *root
+	stages   []*root
+	touched  map[string]bool // directories whose entries changed
+	unsynced bool
 }
 
 // ErrMoved is returned when the web root or a stage is not the directory that
@@ -36,7 +37,7 @@ type activation struct {
 var ErrMoved = errors.New("not the directory that the deployment was recorded for")
 
 func (w *Worktree) openActivation(r Record) (*activation, error) {
-	a := &activation{record: r, touched: map[string]bool{}}
+	a := &activation{record: r, touched: map[string]bool{}, unsynced: w.Unsynced}
 	var err error
 	if a.web, err = openRecorded(string(r.Directory), r.Inode); err != nil {
 		return nil, err
@@ -83,6 +84,9 @@ func (a *activation) close() {
 // Activate carries out the operations of r that have not been carried out, and
 // makes them durable. After an error the caller calls Undo.
 func (w *Worktree) Activate(r Record) error {
+	if r.Link != nil {
+		return r.Link.activate()
+	}
 	if len(r.Operations) == 0 {
 		return nil
 	}
@@ -125,6 +129,9 @@ func (a *activation) create(op *Operation) error {
 // first, and makes that durable. The web root then holds the very inodes that
 // it held before. What cannot be taken back does not keep the rest from it.
 func (w *Worktree) Undo(r Record) error {
+	if r.Link != nil {
+		return r.Link.undo()
+	}
 	if len(r.Operations) == 0 {
 		return nil
 	}
@@ -144,7 +151,7 @@ func (w *Worktree) Undo(r Record) error {
 }
 
 func (a *activation) sync() error {
-	if len(a.touched) == 0 {
+	if len(a.touched) == 0 || a.unsynced {
 		return nil
 	}
 	if err := a.web.syncDirs(a.touched); err != nil {
@@ -380,6 +387,9 @@ func (s *Staged) Activate() error {
 	return nil
 }
 
+// Undo takes back what Activate has done.
+func (s *Staged) Undo() error { return s.worktree.Undo(s.Record) }
+
 // PrepareIndex writes the index of what the web root now holds beside git's,
 // durably. What is left to SwitchIndex needs no room on the disk.
 func (s *Staged) PrepareIndex() error { return s.worktree.prepareIndex(s.plan.next) }
@@ -387,6 +397,22 @@ func (s *Staged) PrepareIndex() error { return s.worktree.prepareIndex(s.plan.ne
 // SwitchIndex makes the prepared index git's. A warning is returned when git's
 // own lock on the index was in the way.
 func (s *Staged) SwitchIndex() (warning string, err error) { return s.worktree.switchIndex() }
+
+// PrepareIndexOf is PrepareIndex for a web root whose index is another file
+// already, which is never changed in place.
+func (w *Worktree) PrepareIndexOf(file string) error {
+	next := w.nextIndex()
+	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("preparing the index: %w", err)
+	}
+	if err := os.Link(file, next); err != nil {
+		return fmt.Errorf("preparing the index: %w", err)
+	}
+	return durable.SyncDir(w.StateDir)
+}
+
+// SwitchToPrepared is SwitchIndex for PrepareIndexOf.
+func (w *Worktree) SwitchToPrepared() (warning string, err error) { return w.switchIndex() }
 
 // ClaimTree writes an index that says that the web root holds the tree, when
 // the deployment that knew more is gone. Every file will be compared by
@@ -434,7 +460,7 @@ func (w *Worktree) switchIndex() (warning string, err error) {
 		return "", fmt.Errorf("writing the index: %w", err)
 	}
 	fault.Step("index written")
-	return warning, durable.SyncDir(w.Repo.Dir)
+	return warning, durable.SyncDir(filepath.Dir(w.Index()))
 }
 
 // takeIndexLock takes git's lock on the index, as git does; with its contents

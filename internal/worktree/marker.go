@@ -211,13 +211,25 @@ func enter(dir int, name string, create bool) (int, error) {
 // one.
 func (w *Worktree) MarkerConflict(objects tree.Objects, root git.OID, rel string) error {
 	for _, name := range []string{rel, path.Join(path.Dir(rel), markerTemp)} {
-		own, err := inTheWay(objects, root, name)
-		if err != nil {
-			return fmt.Errorf("looking for the marker %q in the commit: %w", rel, err)
+		if err := conflict(objects, root, name, "marker", rel); err != nil {
+			return err
 		}
-		if own != "" {
-			return fmt.Errorf("the marker %q is in the way of the commit's own %s", rel, own)
-		}
+	}
+	return nil
+}
+
+// SharedConflict is MarkerConflict for a path that is shared by all releases.
+func SharedConflict(objects tree.Objects, root git.OID, rel string) error {
+	return conflict(objects, root, rel, "shared path", rel)
+}
+
+func conflict(objects tree.Objects, root git.OID, name, what, rel string) error {
+	own, err := inTheWay(objects, root, name)
+	if err != nil {
+		return fmt.Errorf("looking for the %s %q in the commit: %w", what, rel, err)
+	}
+	if own != "" {
+		return fmt.Errorf("the %s %q is in the way of the commit's own %s", what, rel, own)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"bluegreen/internal/durable"
 	"bluegreen/internal/git"
 	"bluegreen/internal/index"
 	"bluegreen/internal/tree"
@@ -24,6 +25,16 @@ type Worktree struct {
 	Repo     *git.Repository
 	StateDir string // where staged files may lie
 	Dir      string // the web root, absolute
+	// IndexFile says what Dir holds; "" is the repository's own index, which
+	// git commands on the server read, too.
+	IndexFile string
+	// Twin is the index of another web root: a file that it has at the same path
+	// with the same content gets the modification time that it has there. nil
+	// for none.
+	Twin *index.Index
+	// Unsynced leaves it to the caller to make files durable, with Sync: nobody
+	// is served from Dir, and nothing is recorded of it before.
+	Unsynced bool
 
 	Verify   bool   // also repair tracked files that changed on disk
 	Symlinks string // "inside", "any" or "none"
@@ -66,7 +77,16 @@ type Write struct {
 }
 
 // Index returns the path of the index file.
-func (w *Worktree) Index() string { return filepath.Join(w.Repo.Dir, "index") }
+func (w *Worktree) Index() string {
+	if w.IndexFile != "" {
+		return w.IndexFile
+	}
+	return filepath.Join(w.Repo.Dir, "index")
+}
+
+// Sync makes everything durable that was written to the filesystem of the web
+// root.
+func (w *Worktree) Sync() error { return durable.SyncFilesystem(w.Dir) }
 
 // Known is what the records say of the web root, beside the index.
 type Known struct {

@@ -19,6 +19,9 @@ type Record struct {
 	// Stages is empty when there is nothing to do.
 	Stages     []Stage     `json:"stages"`
 	Operations []Operation `json:"operations"`
+	// Link is the one operation of a deployment that switches to another
+	// release, nil in place.
+	Link *Link `json:"link,omitempty"`
 }
 
 // A Stage is a directory, mode 0700, whose slots hold what goes into the web

@@ -176,13 +176,27 @@ func (s *Staged) writeOne(at place, write *Write, content func(io.Writer) error)
 		if write.Mode == tree.Executable {
 			perm = 0o777
 		}
-		err = at.makeFile(perm, len(s.plan.Writes) <= fsyncEach, &st, content)
+		each := len(s.plan.Writes) <= fsyncEach && !s.worktree.Unsynced
+		err = at.makeFile(perm, each, s.worktree.twinTime(write), &st, content)
 	}
 	if err != nil {
 		return fmt.Errorf("staging %q: %w", write.Path, err)
 	}
 	s.plan.next.Entries[write.entry].Stat = index.StatOf(&st)
 	return nil
+}
+
+// twinTime is the modification time that the file has in the twin, nil where it
+// is not there or is another one.
+func (w *Worktree) twinTime(write *Write) *unix.Timespec {
+	if w.Twin == nil {
+		return nil
+	}
+	e := w.Twin.Find(write.Path)
+	if e == nil || e.Item != write.Item || e.Stat.MTimeSec == 0 {
+		return nil
+	}
+	return &unix.Timespec{Sec: int64(e.Stat.MTimeSec), Nsec: int64(e.Stat.MTimeNsec)}
 }
 
 func (p place) makeSymlink(st *unix.Stat_t, content func(io.Writer) error) error {
@@ -196,7 +210,7 @@ func (p place) makeSymlink(st *unix.Stat_t, content func(io.Writer) error) error
 	return unix.Fstatat(p.stage.fd, p.path, st, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-func (p place) makeFile(perm uint32, sync bool, st *unix.Stat_t, content func(io.Writer) error) error {
+func (p place) makeFile(perm uint32, sync bool, modified *unix.Timespec, st *unix.Stat_t, content func(io.Writer) error) error {
 	fd, err := unix.Openat(p.stage.fd, p.path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, perm)
 	if err != nil {
 		return err
@@ -205,6 +219,12 @@ func (p place) makeFile(perm uint32, sync bool, st *unix.Stat_t, content func(io
 	defer f.Close()
 	if err := content(f); err != nil {
 		return err
+	}
+	if modified != nil {
+		times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, *modified}
+		if err := unix.UtimesNanoAt(p.stage.fd, p.path, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return err
+		}
 	}
 	if sync {
 		if err := f.Sync(); err != nil {
@@ -220,6 +240,9 @@ func (p place) makeFile(perm uint32, sync bool, st *unix.Stat_t, content func(io
 // sync makes the staged files durable: few of them were synced one by one, and
 // only their directories are left; else all of the filesystems are.
 func (s *Staged) sync(dirs map[place]bool) error {
+	if s.worktree.Unsynced {
+		return nil
+	}
 	if len(s.plan.Writes) > fsyncEach {
 		for _, stage := range s.stages {
 			if err := unix.Syncfs(stage.fd); err != nil {

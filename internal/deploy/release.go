@@ -1,0 +1,161 @@
+package deploy
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"bluegreen/internal/fault"
+	"bluegreen/internal/git"
+	"bluegreen/internal/release"
+	"bluegreen/internal/worktree"
+)
+
+// A change is what a deployment does to the web root: files are exchanged in
+// place, or a link is switched to another release.
+type change interface {
+	Activate() error
+	Undo() error
+	PrepareIndex() error
+	SwitchIndex() (warning string, err error)
+	Discard() error
+}
+
+// FindLive makes Worktree the web root as it is served now: with releases it
+// is another directory after each deployment, with an index of its own. Where
+// that cannot be told, which Ready says, it is the directory as configured.
+func (e *Environment) FindLive() {
+	if e.Releases == nil {
+		return
+	}
+	w := e.Releases.Site
+	if live, err := e.Releases.Live(); err == nil && live != nil {
+		if _, known := live.Known(); known {
+			w.IndexFile = live.Worktree.IndexFile
+		}
+	}
+	e.Worktree = &w
+}
+
+// builds is a digest of the commands that run in a finished release, "" for
+// none: one that others have run in is not the same.
+func (e *Environment) builds() string {
+	var all [][]string
+	for _, c := range e.Commands {
+		if c.At == "staged" {
+			all = append(all, c.Run)
+		}
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	text, _ := json.Marshal(all) // strings can always be encoded
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
+
+// planRelease chooses the release that will hold the tree, and compares the two.
+func (r *run) planRelease(ctx context.Context, tree git.OID) error {
+	if !r.known(r.held).Elsewhere {
+		var err error
+		if r.heldTree, err = r.Worktree.HeldTree(); err != nil {
+			return err
+		}
+	}
+	var err error
+	if r.target, err = r.Releases.Choose(tree, r.builds()); err != nil {
+		return err
+	}
+	r.plan, err = r.target.Plan(ctx, tree)
+	return err
+}
+
+// stageRelease brings the release to the commit, with its marker, and runs the
+// staged commands in it. Nobody is served from it yet.
+func (r *run) stageRelease(ctx context.Context, progress func(int)) error {
+	rel := r.target
+	if rel.Live {
+		repair, err := rel.Repair(ctx, r.plan, r.event.ID, progress)
+		if err == nil {
+			r.change, r.work = repair, repair.Record
+		}
+		return err
+	}
+	ready := rel.Ready(r.plan)
+	if !ready {
+		if err := rel.Bring(ctx, r.plan, r.event.ID, progress); err != nil {
+			return err
+		}
+		if err := rel.Share(ctx); err != nil {
+			return err
+		}
+	}
+	r.deployed.At = time.Now().UTC()
+	if err := r.writeMarker(rel.Worktree, &r.deployed); err != nil {
+		return err
+	}
+	finish := rel.Use
+	if !ready {
+		if err := rel.Seal(); err != nil {
+			return err
+		}
+		if err := r.build(ctx, rel); err != nil {
+			return err
+		}
+		finish = rel.Finish
+	}
+	if err := finish(r.deployed.Tree, r.builds()); err != nil {
+		return err
+	}
+	fault.Step("release finished")
+	change, err := rel.Switch(r.deployed.Tree)
+	if err == nil {
+		r.change, r.work = change, change.Record
+	}
+	return err
+}
+
+// build runs the staged commands in a release. What they make belongs to it.
+func (r *run) build(ctx context.Context, rel *release.Release) error {
+	if r.builds() == "" {
+		return nil
+	}
+	r.enter("building")
+	env := append(r.variables(), "BLUEGREEN_DIRECTORY="+rel.Worktree.Dir)
+	return r.runCommandsIn(ctx, rel.Worktree.Dir, "staged", env)
+}
+
+// switched tells that the web root is another release after the deployment,
+// with a marker of its own.
+func (r *run) switched() bool { return r.target != nil && !r.target.Live }
+
+// bringRelease is bring for a deployment that switched to another release: the
+// link leads to the one that is wanted, and that one is held against the tree.
+func (r *recovery) bringRelease(ctx context.Context, operations func(worktree.Record) error, tree git.OID) error {
+	err := operations(r.t.Work)
+	if err != nil && !(r.Rebuild && errors.Is(err, worktree.ErrMoved)) {
+		return err
+	}
+	if r.Releases == nil {
+		return fmt.Errorf("%q is a link to a release, and the configuration has no deploy.releases any more: put it back", r.t.Work.Directory)
+	}
+	fault.Step("recovery: operations settled")
+	live, err := r.Releases.Live()
+	if err != nil {
+		return err
+	}
+	if live == nil { // before the first deployment there was none
+		objects := r.Repo.Objects(ctx)
+		defer objects.Close()
+		err = r.Releases.Site.ClaimTree(objects, git.OID{})
+	} else {
+		err = live.Settle(ctx, tree, r.t.ID+"-recovery")
+	}
+	r.FindLive()
+	fault.Step("recovery: files settled")
+	return err
+}

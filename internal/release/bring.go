@@ -1,0 +1,272 @@
+package release
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"bluegreen/internal/durable"
+	"bluegreen/internal/fault"
+	"bluegreen/internal/git"
+	"bluegreen/internal/tree"
+	"bluegreen/internal/worktree"
+)
+
+// Plan compares the release with a tree. It makes the directories of a release
+// that is not there yet.
+func (rel *Release) Plan(ctx context.Context, target git.OID) (*worktree.Plan, error) {
+	w := rel.Worktree
+	for _, dir := range []struct {
+		path string
+		perm os.FileMode
+	}{{w.StateDir, 0o700}, {w.Dir, 0o777}} {
+		if err := os.Mkdir(dir.path, dir.perm); err != nil && !errors.Is(err, os.ErrExist) {
+			return nil, fmt.Errorf("making the directory of release %s: %w", rel.Name, err)
+		}
+	}
+	if rel.held == nil {
+		// Whatever is there is written anew.
+		return w.Plan(ctx, target, worktree.Known{Deployed: true, Elsewhere: true})
+	}
+	stamps := rel.sealed
+	if rel.held.Tree == target {
+		stamps = rel.finished
+	}
+	var err error
+	if rel.untouched, err = w.Untouched(stamps, markerDir(rel.releases.Marker)); err != nil {
+		return nil, err
+	}
+	// A build may have changed files of the commit, and so may somebody who has
+	// left other traces.
+	if !rel.untouched || rel.held.Build != "" && rel.held.Tree != target {
+		verified := *w
+		verified.Verify = true
+		w = &verified
+	}
+	return w.Plan(ctx, target, worktree.Known{Deployed: true, Tree: rel.held.Tree})
+}
+
+// markerDir is the directory in which the marker comes and goes.
+func markerDir(marker string) string {
+	if dir := path.Dir(marker); dir != "." {
+		return dir
+	}
+	return ""
+}
+
+// Ready tells that nothing is to be done in order to have what plan leads to:
+// going back is switching the link.
+func (rel *Release) Ready(p *worktree.Plan) bool {
+	if rel.held == nil || rel.held.Tree != p.Tree || !rel.untouched || len(p.Writes) > 0 || len(p.Deletes) > 0 {
+		return false
+	}
+	for _, shared := range rel.releases.Shared {
+		if now, err := os.Readlink(filepath.Join(rel.Worktree.Dir, shared)); err != nil || now != shortcut(shared) {
+			return false
+		}
+	}
+	return true
+}
+
+// Bring carries out a plan for a release that is not live. Until Finish nothing
+// is on record of what it holds: after a crash in between, or an error, it is
+// made anew. progress is told how many files are done.
+func (rel *Release) Bring(ctx context.Context, p *worktree.Plan, id string, progress func(done int)) error {
+	if err := rel.forget(); err != nil {
+		return err
+	}
+	fault.Step("release marked")
+	var err error
+	if rel.Worktree.Twin, err = rel.releases.twin(); err != nil {
+		return err
+	}
+	staged, err := rel.Worktree.Stage(ctx, p, id, progress)
+	if err != nil {
+		return err
+	}
+	if err := staged.Activate(); err != nil {
+		return errors.Join(err, staged.Discard())
+	}
+	fault.Step("release written")
+	if err := staged.PrepareIndex(); err != nil {
+		return errors.Join(err, staged.Discard())
+	}
+	if _, err := staged.SwitchIndex(); err != nil {
+		return errors.Join(err, staged.Discard())
+	}
+	return staged.Discard()
+}
+
+// forget takes what the release holds off the record, durably.
+func (rel *Release) forget() error {
+	rel.held = nil
+	return durable.Remove(rel.state(heldFile))
+}
+
+// Share removes what does not belong to the commit, and links the shared paths.
+// What the live release has at such a path, from before it was shared, moves to
+// the place outside, in one exchange for the link.
+func (rel *Release) Share(ctx context.Context) error {
+	r := rel.releases
+	keep := append([]string{}, r.Shared...)
+	if r.Marker != "" {
+		keep = append(keep, r.Marker)
+	}
+	var err error
+	if rel.sealed, err = rel.Worktree.RemoveUntracked(ctx, rel.sealed, keep); err != nil {
+		return err
+	}
+	for _, shared := range r.Shared {
+		if err := r.moveOut(shared); err != nil {
+			return fmt.Errorf("moving %q out of the live release: %w", shared, err)
+		}
+		if err := rel.link(shared); err != nil {
+			return fmt.Errorf("linking the shared path %q: %w", shared, err)
+		}
+	}
+	return nil
+}
+
+// outside is where a shared path really is.
+func (r *Releases) outside(shared string) string { return filepath.Join(r.Dir, SharedDir, shared) }
+
+// shortcut is the target of the link at a shared path of a release. It is
+// relative, so that the directory of the releases can be moved.
+func shortcut(shared string) string {
+	return strings.Repeat("../", strings.Count(shared, "/")+1) + path.Join(SharedDir, shared)
+}
+
+// moveOut makes the place outside. The live release may have been deployed
+// before the path was shared: then its own goes there.
+func (r *Releases) moveOut(shared string) error {
+	place := r.outside(shared)
+	if _, err := os.Lstat(place); err == nil || !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(place), 0o755); err != nil {
+		return err
+	}
+	live, err := r.Live()
+	if err != nil {
+		return err
+	}
+	if live != nil {
+		own := filepath.Join(live.Worktree.Dir, shared)
+		st, err := os.Lstat(own)
+		if err == nil && st.Mode().Type() != os.ModeSymlink {
+			return exchange(own, place, shortcut(shared))
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	if err := os.Mkdir(place, 0o777); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(place))
+}
+
+// exchange moves what is at own to place, and leaves a symlink there, in one
+// step and durably.
+func exchange(own, place, target string) error {
+	if err := os.Symlink(target, place); err != nil {
+		return err
+	}
+	err := unix.Renameat2(unix.AT_FDCWD, own, unix.AT_FDCWD, place, unix.RENAME_EXCHANGE)
+	if err != nil {
+		return errors.Join(err, os.Remove(place))
+	}
+	fault.Step("shared path moved out")
+	return errors.Join(durable.SyncDir(filepath.Dir(place)), durable.SyncDir(filepath.Dir(own)))
+}
+
+// link makes the symlink at a shared path of the release.
+func (rel *Release) link(shared string) error {
+	beneath, err := os.OpenRoot(rel.Worktree.Dir)
+	if err != nil {
+		return err
+	}
+	defer beneath.Close()
+	target := shortcut(shared)
+	if now, err := beneath.Readlink(shared); err == nil && now == target {
+		return nil
+	}
+	if err := beneath.MkdirAll(path.Dir(shared), 0o777); err != nil {
+		return err
+	}
+	if err := beneath.RemoveAll(shared); err != nil {
+		return err
+	}
+	return beneath.Symlink(target, shared)
+}
+
+// Seal notes the directories as they are now, before a build: what it changes
+// from here on is found when the release is used for another commit.
+func (rel *Release) Seal() error {
+	if err := rel.renew(rel.sealed); err != nil {
+		return err
+	}
+	return rel.sealed.Write(rel.state(sealedFile))
+}
+
+// renew notes the directories again in which files come and go that are not the
+// commit's.
+func (rel *Release) renew(stamps *worktree.Stamps) error {
+	dirs := []string{""}
+	for _, p := range append([]string{rel.releases.Marker}, rel.releases.Shared...) {
+		for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return rel.Worktree.Renew(stamps, dirs...)
+}
+
+// Finish makes the release durable and puts on record what it holds. build is
+// the digest of what has been run in it, "" for nothing.
+func (rel *Release) Finish(tree git.OID, build string) error {
+	if build != "" {
+		finished := rel.sealed.Clone()
+		if err := rel.Worktree.Renew(finished, slices.Collect(maps.Keys(finished.Dirs))...); err != nil {
+			return err
+		}
+		if err := finished.Write(rel.state(finishedFile)); err != nil {
+			return err
+		}
+	}
+	if err := rel.Worktree.Sync(); err != nil {
+		return err
+	}
+	if err := durable.SyncFilesystem(rel.Worktree.StateDir); err != nil {
+		return err
+	}
+	return rel.Use(tree, build)
+}
+
+// Use puts on record that the release holds the tree, and is used now.
+func (rel *Release) Use(tree git.OID, build string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(rel.Worktree.Dir, &st); err != nil {
+		return fmt.Errorf("looking at release %s: %w", rel.Name, err)
+	}
+	return rel.write(&held{Tree: tree, Inode: st.Ino, Used: time.Now().UTC(), Build: build})
+}
+
+// Conflict refuses the tree of a commit that has something of its own where a
+// shared path goes.
+func (r *Releases) Conflict(objects tree.Objects, root git.OID) error {
+	for _, shared := range r.Shared {
+		if err := worktree.SharedConflict(objects, root, shared); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,134 @@
+package release
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"bluegreen/internal/git"
+	"bluegreen/internal/worktree"
+)
+
+// A Switch makes a release the live one. The repository's own index, which git
+// commands on the server read, follows it.
+type Switch struct {
+	Record  worktree.Record
+	release *Release
+}
+
+// Switch returns the change that makes the release live.
+func (rel *Release) Switch(target git.OID) (*Switch, error) {
+	r := rel.releases
+	link, _, err := r.live()
+	if err != nil {
+		return nil, err
+	}
+	to := rel.Worktree.Dir
+	if sameDirectory(filepath.Dir(link), r.Dir) {
+		to = rel.Name // beside it
+	}
+	from, err := os.Readlink(link)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("following the web root: %w", err)
+	}
+	return &Switch{release: rel, Record: worktree.Record{Directory: worktree.Path(r.Link), Tree: target,
+		Link: &worktree.Link{Path: worktree.Path(link), From: worktree.Path(from), To: worktree.Path(to)}}}, nil
+}
+
+// Activate makes the release live, durably.
+func (s *Switch) Activate() error { return s.release.Worktree.Activate(s.Record) }
+
+// Undo makes the release live again that was it before.
+func (s *Switch) Undo() error { return s.release.Worktree.Undo(s.Record) }
+
+// PrepareIndex prepares the repository's index. What is left to SwitchIndex
+// needs no room on the disk.
+func (s *Switch) PrepareIndex() error {
+	return s.release.releases.Site.PrepareIndexOf(s.release.Worktree.Index())
+}
+
+// SwitchIndex makes the repository's index that of the release.
+func (s *Switch) SwitchIndex() (warning string, err error) {
+	return s.release.releases.Site.SwitchToPrepared()
+}
+
+// Discard removes what is not kept any more.
+func (s *Switch) Discard() error { return s.release.releases.Surplus() }
+
+// A Repair is a change of the live release itself, which holds the wanted tree
+// but for what somebody has changed.
+type Repair struct {
+	*worktree.Staged
+	release *Release
+}
+
+// Repair stages a plan for the live release.
+func (rel *Release) Repair(ctx context.Context, p *worktree.Plan, id string, progress func(done int)) (*Repair, error) {
+	staged, err := rel.Worktree.Stage(ctx, p, id, progress)
+	if err != nil {
+		return nil, err
+	}
+	return &Repair{Staged: staged, release: rel}, nil
+}
+
+// SwitchIndex makes the prepared index the release's and the repository's.
+func (s *Repair) SwitchIndex() (warning string, err error) {
+	if _, err := s.Staged.SwitchIndex(); err != nil {
+		return "", err
+	}
+	return s.release.Publish()
+}
+
+// Publish makes the repository's index that of the release.
+func (rel *Release) Publish() (warning string, err error) {
+	s := &Switch{release: rel}
+	if err := s.PrepareIndex(); err != nil {
+		return "", err
+	}
+	return s.SwitchIndex()
+}
+
+// Settle is for a recovery: it brings the live release, served as it is, to
+// exactly the tree, and the repository's index after it.
+func (rel *Release) Settle(ctx context.Context, target git.OID, id string) error {
+	w := *rel.Worktree
+	w.Verify = true
+	known := worktree.Known{Deployed: true}
+	if rel.held == nil {
+		known.Elsewhere = true // whatever is there is written anew
+	} else {
+		known.Tree = rel.held.Tree
+	}
+	p, err := w.Plan(ctx, target, known)
+	if err != nil {
+		return err
+	}
+	staged, err := w.Stage(ctx, p, id, nil)
+	if err != nil {
+		return err
+	}
+	if err := staged.Activate(); err != nil {
+		return err
+	}
+	if err := staged.PrepareIndex(); err != nil {
+		return err
+	}
+	if _, err := staged.SwitchIndex(); err != nil {
+		return err
+	}
+	if _, err := rel.Publish(); err != nil {
+		return err
+	}
+	build := ""
+	if rel.held != nil {
+		build = rel.held.Build
+	}
+	if rel.held == nil || rel.held.Tree != target {
+		if err := rel.Finish(target, build); err != nil {
+			return err
+		}
+	}
+	return staged.Discard()
+}

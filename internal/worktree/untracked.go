@@ -1,0 +1,289 @@
+package worktree
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"bluegreen/internal/durable"
+	"bluegreen/internal/index"
+)
+
+// A Stamp changes when a name in a directory comes, goes, or is replaced.
+type Stamp struct {
+	Inode             uint64
+	Modified, Changed int64 // ns since 1970
+}
+
+// Stamps are those of the directories of a web root, by path; "" is the web
+// root itself. They tell where somebody has made or removed files since, at the
+// cost of the directories instead of that of the files.
+type Stamps struct {
+	Dirs map[string]Stamp
+	// Written is when noting them began, in ns since 1970. A directory that had
+	// changed within a tick of the kernel's clock before may have changed again
+	// unseen.
+	Written int64
+}
+
+// tick is more than the kernel's coarse clock takes from one time stamp to the
+// next, in ns: 10 ms where it ticks 100 times a second.
+const tick = 20_000_000
+
+// Clone returns a copy that is noted now.
+func (s *Stamps) Clone() *Stamps {
+	return &Stamps{Dirs: maps.Clone(s.Dirs), Written: time.Now().UnixNano()}
+}
+
+func (s *Stamps) proves(dir string, now Stamp) bool {
+	then, known := s.Dirs[dir]
+	return known && then == now && max(then.Modified, then.Changed)+tick < s.Written
+}
+
+// ReadStamps reads what Write wrote. Where it is not there, nothing is known.
+func ReadStamps(file string) (*Stamps, error) {
+	s := &Stamps{Dirs: map[string]Stamp{}}
+	data, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the directories' stamps: %w", err)
+	}
+	lines := bufio.NewReader(bytes.NewReader(data))
+	if _, err := fmt.Fscanf(lines, "%d\n", &s.Written); err != nil {
+		return &Stamps{}, nil // nothing is known
+	}
+	for {
+		var at Stamp
+		if _, err := fmt.Fscanf(lines, "%d %d %d ", &at.Inode, &at.Modified, &at.Changed); err != nil {
+			return s, nil // what is not understood proves nothing
+		}
+		name, err := lines.ReadString('\n')
+		if err != nil {
+			return s, nil
+		}
+		s.Dirs[strings.TrimSuffix(name, "\n")] = at
+	}
+}
+
+// Write writes the stamps to a file, atomically.
+func (s *Stamps) Write(file string) error {
+	return durable.WriteFile(file, 0o600, func(w io.Writer) error {
+		if _, err := fmt.Fprintf(w, "%d\n", s.Written); err != nil {
+			return err
+		}
+		for dir, at := range s.Dirs {
+			if strings.Contains(dir, "\n") {
+				continue // git's trees have no such names here
+			}
+			if _, err := fmt.Fprintf(w, "%d %d %d %s\n", at.Inode, at.Modified, at.Changed, dir); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Untouched tells that in no directory but except a name has come, gone or been
+// replaced since the stamps were noted, as far as they tell.
+func (w *Worktree) Untouched(stamps *Stamps, except string) (bool, error) {
+	r, err := openRoot(w.Dir)
+	if err != nil {
+		return false, err
+	}
+	defer r.close()
+	if len(stamps.Dirs) == 0 {
+		return false, nil
+	}
+	for dir, then := range stamps.Dirs {
+		now, err := r.stamp(dir)
+		if isAbsent(err) || err == nil && now != then && dir != except {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// Renew notes the stamps of directories that the caller has changed itself.
+func (w *Worktree) Renew(stamps *Stamps, dirs ...string) error {
+	r, err := openRoot(w.Dir)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	for _, dir := range dirs {
+		at, err := r.stamp(dir)
+		if isAbsent(err) {
+			delete(stamps.Dirs, dir)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("looking at the directory %q: %w", path.Join(w.Dir, dir), err)
+		}
+		stamps.Dirs[dir] = at
+	}
+	return nil
+}
+
+func (r *root) stamp(dir string) (Stamp, error) {
+	var st unix.Stat_t
+	var err error
+	if dir == "" {
+		err = unix.Fstat(r.fd, &st)
+	} else {
+		fd, base, parentErr := r.parent(dir)
+		if parentErr != nil {
+			return Stamp{}, parentErr
+		}
+		err = unix.Fstatat(fd, base, &st, unix.AT_SYMLINK_NOFOLLOW)
+	}
+	if err == nil && !isDir(&st) {
+		err = unix.ENOTDIR
+	}
+	if err != nil {
+		return Stamp{}, err
+	}
+	return Stamp{st.Ino, st.Mtim.Nano(), st.Ctim.Nano()}, nil
+}
+
+// RemoveUntracked removes from the web root what its index does not track, but
+// for keep: paths, with the directories that lead to them and all below. Only
+// directories that stamps do not vouch for are listed. It returns the stamps of
+// now.
+func (w *Worktree) RemoveUntracked(ctx context.Context, stamps *Stamps, keep []string) (*Stamps, error) {
+	x, err := index.Read(w.Index(), w.Repo.HashSize())
+	if err != nil {
+		return nil, err
+	}
+	c := &cleaning{index: x, keep: keep, dirs: map[string]bool{"": true}, now: &Stamps{Dirs: map[string]Stamp{}, Written: time.Now().UnixNano()}}
+	if c.web, err = openRoot(w.Dir); err != nil {
+		return nil, err
+	}
+	defer c.web.close()
+	if c.beneath, err = os.OpenRoot(w.Dir); err != nil {
+		return nil, fmt.Errorf("opening %q: %w", w.Dir, err)
+	}
+	defer c.beneath.Close()
+	for i := range x.Entries {
+		c.addDirs(path.Dir(x.Entries[i].Path))
+	}
+	for _, p := range keep {
+		c.addDirs(path.Dir(p))
+	}
+	sorted := make([]string, 0, len(c.dirs))
+	for dir := range c.dirs {
+		sorted = append(sorted, dir)
+	}
+	slices.Sort(sorted)
+	for _, dir := range sorted {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("looking for untracked files: %w", err)
+		}
+		if err := c.clean(dir, stamps); err != nil {
+			return nil, fmt.Errorf("removing what is not of the commit from %q: %w", path.Join(w.Dir, dir), err)
+		}
+	}
+	return c.now, nil
+}
+
+// A cleaning is RemoveUntracked at work.
+type cleaning struct {
+	web     *root
+	beneath *os.Root
+	index   *index.Index
+	keep    []string
+	dirs    map[string]bool // that are to stay
+	last    string          // of addDirs: paths come sorted
+	now     *Stamps
+}
+
+func (c *cleaning) addDirs(dir string) {
+	if dir == c.last {
+		return
+	}
+	c.last = dir
+	for ; dir != "." && !c.dirs[dir]; dir = path.Dir(dir) {
+		c.dirs[dir] = true
+	}
+}
+
+func (c *cleaning) clean(dir string, stamps *Stamps) error {
+	at, err := c.web.stamp(dir)
+	if isAbsent(err) {
+		return nil // kept for what is not there, or removed by hand: the sweep finds that
+	}
+	if err == nil && !stamps.proves(dir, at) {
+		if err = c.list(dir); err == nil {
+			at, err = c.web.stamp(dir)
+		}
+	}
+	c.now.Dirs[dir] = at
+	return err
+}
+
+// list removes what must not stay of the names in a directory.
+func (c *cleaning) list(dir string) error {
+	fd, err := c.web.openDir(dir)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), dir)
+	names, err := f.Readdirnames(-1)
+	f.Close()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		p := path.Join(dir, name)
+		if c.dirs[p] || slices.Contains(c.keep, p) || c.index.Find(p) != nil {
+			continue
+		}
+		if err := c.remove(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove removes a file, or a directory with all in it, which may forbid it.
+func (c *cleaning) remove(p string) error {
+	err := c.beneath.RemoveAll(p)
+	if err == nil || !errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	c.open(p)
+	return c.beneath.RemoveAll(p)
+}
+
+// open lets directories be changed, as far as they are ours.
+func (c *cleaning) open(dir string) {
+	if st, err := c.beneath.Lstat(dir); err != nil || !st.IsDir() || c.beneath.Chmod(dir, 0o700) != nil {
+		return
+	}
+	f, err := c.beneath.Open(dir)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	entries, _ := f.ReadDir(-1) // what cannot be listed cannot be removed, which is told
+	for _, e := range entries {
+		if e.IsDir() {
+			c.open(path.Join(dir, e.Name()))
+		}
+	}
+}
