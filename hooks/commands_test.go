@@ -37,6 +37,9 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"blob":     scriptBlob,
 	"tree":     scriptTree,
 	"refused":  scriptRefused,
+
+	"readlink-base": scriptReadlinkBase,
+	"same-mtime":    scriptSameMtime,
 }
 
 // usage ends the script when a command is not used as it is meant.
@@ -53,6 +56,28 @@ func scriptEnv(ts *testscript.TestScript) []string {
 		env[i] = name + "=" + ts.Getenv(name)
 	}
 	return env
+}
+
+// readlink-base LINK NAME checks the last name of a symlink's target.
+func scriptReadlinkBase(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) == 2, "readlink-base LINK NAME")
+	target, err := os.Readlink(args[0])
+	ts.Check(err)
+	if got := filepath.Base(target); got != args[1] {
+		ts.Fatalf("%s leads to %q, want %q", args[0], got, args[1])
+	}
+}
+
+// same-mtime FILE FILE checks that two files were modified at the same time.
+func scriptSameMtime(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) == 2, "same-mtime FILE FILE")
+	one, err := os.Stat(args[0])
+	ts.Check(err)
+	other, err := os.Stat(args[1])
+	ts.Check(err)
+	if !one.ModTime().Equal(other.ModTime()) {
+		ts.Fatalf("%s was modified at %s, and %s at %s", args[0], one.ModTime(), args[1], other.ModTime())
+	}
 }
 
 // git runs git outside the script's own output.

@@ -21,6 +21,9 @@ type listing map[string]string
 // a file that was written anew with the same content shows.
 func list(dir string, identity bool) (listing, error) {
 	l := listing{}
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real // a release
+	}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || path == dir {
 			return err
@@ -125,6 +128,7 @@ func leftovers(gitDir, www string) ([]string, error) {
 	if entries, err := os.ReadDir(filepath.Join(gitDir, "bluegreen")); err == nil {
 		for _, e := range entries {
 			switch name := e.Name(); {
+			case name == "releases":
 			case name == "lock" || name == "history.jsonl" || name == "deployed.json":
 			case strings.HasPrefix(name, "push-"): // see notes.txtar
 			default:
@@ -139,6 +143,10 @@ func leftovers(gitDir, www string) ([]string, error) {
 		filepath.Join(gitDir, "objects/incoming-*"),
 		filepath.Join(gitDir, "objects/tmp_objdir-incoming-*"),
 		filepath.Join(www, ".bluegreen*"),
+		filepath.Join(filepath.Dir(www), ".*.bluegreen"),
+		filepath.Join(gitDir, "bluegreen/releases/*/stage*"),
+		filepath.Join(gitDir, "bluegreen/releases/*/index"),
+		filepath.Join(gitDir, "bluegreen/releases/*/*.new"),
 	} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {

@@ -24,6 +24,9 @@ func TestKilledAtEveryStep(t *testing.T) {
 		{name: "post-receive", hooks: []string{"post-receive"}, needs: "index written"},
 		{name: "post-receive, fails", hooks: []string{"post-receive"}, fails: true, needs: "undo put"},
 		{name: "bluegreen deploy", hooks: allHooks, operator: true, needs: "index written"},
+		{name: "releases", hooks: allHooks, releases: true, needs: "link switched", recovery: true},
+		{name: "releases, fails", hooks: []string{"proc-receive"}, releases: true, fails: true, needs: "link switched", recovery: true},
+		{name: "releases, bluegreen deploy", hooks: allHooks, releases: true, operator: true, needs: "link switched"},
 	} {
 		k.bin = bin
 		t.Run(k.name, k.walk)
@@ -60,6 +63,7 @@ type killing struct {
 	hooks    []string
 	fails    bool   // the check finds the new commit broken
 	operator bool   // bluegreen deploy instead of a push
+	releases bool   // whole releases instead of files in place
 	needs    string // a step that must be among those that are walked
 	recovery bool   // kill the recovery, too
 }
@@ -74,10 +78,17 @@ type walker struct {
 
 func (k killing) newWalker(t *testing.T) *walker {
 	config := "[[command]]\nat = \"rolled-back\"\nrun = [\"/bin/true\"]\n"
+	if k.releases {
+		config = "releases = \"RELEASES\"\nkeep = 2\n" + config
+	}
 	if k.fails {
 		config += "[[health]]\ncommand = [\"/bin/sh\", \"-c\", \"! test -e broken\"]\ninterval = \"20s\"\nwithin = \"20s\"\n"
 	}
 	w := &walker{server: newServer(t, k.bin, config, k.hooks...), killing: k}
+	if k.releases {
+		w.must(os.Remove(w.www))
+		w.configure(strings.ReplaceAll(config, "RELEASES", filepath.Join(w.dir, "releases")))
+	}
 	w.old = w.commit(map[string]string{"page": "old", "gone": "x", "tofile/a": "x", "tofile/b": "x", "todir": "x", "run": "#!", "deep/er/gone": "x", "same": "same", "link": "x"})
 	w.pushed("master")
 	w.must(os.Chmod(filepath.Join(w.dev, "run"), 0o755))
@@ -87,7 +98,9 @@ func (k killing) newWalker(t *testing.T) *walker {
 	if k.operator {
 		w.status(nil, w.dev, "git", "push", "-q", "srv", "HEAD:refs/heads/side")
 	}
-	w.must(os.WriteFile(filepath.Join(w.www, "untracked"), []byte("mine"), 0o644))
+	if !k.releases {
+		w.must(os.WriteFile(filepath.Join(w.www, "untracked"), []byte("mine"), 0o644))
+	}
 	w.oldSite = w.fresh(w.old)
 	var err error
 	w.newSite, err = checkout(w.env, filepath.Join(w.dev, ".git"), w.new, "022", w.dir) // the server does not have it
@@ -171,6 +184,20 @@ func (w *walker) restore() {
 		w.run(w.git, "git", "update-ref", "refs/heads/master", w.old)
 	}
 	w.run(w.git, "bluegreen", "deploy", w.old)
+	if !w.releases {
+		return
+	}
+	// The other release would have what the next deployment is to write.
+	live, err := filepath.EvalSymlinks(w.www)
+	w.must(err)
+	all, err := filepath.Glob(filepath.Join(w.dir, "releases/*"))
+	w.must(err)
+	for _, dir := range all {
+		if dir != live {
+			w.must(os.RemoveAll(dir))
+			w.must(os.RemoveAll(filepath.Join(w.git, "bluegreen/releases", filepath.Base(dir))))
+		}
+	}
 }
 
 // killed kills a deployment at the last of its first steps, recovers, and looks
@@ -260,7 +287,7 @@ func (w *walker) recovered(what string) (held string) {
 func (w *walker) verify(what string) (held string) {
 	at := w.ref("refs/heads/master")
 	site := w.web(false)
-	if site["untracked"] == "" {
+	if site["untracked"] == "" && !w.releases {
 		w.Errorf("%s: the file that nobody tracks is gone", what)
 	}
 	site = site.without("untracked")

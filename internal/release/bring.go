@@ -25,13 +25,8 @@ import (
 // that is not there yet.
 func (rel *Release) Plan(ctx context.Context, target git.OID) (*worktree.Plan, error) {
 	w := rel.Worktree
-	for _, dir := range []struct {
-		path string
-		perm os.FileMode
-	}{{w.StateDir, 0o700}, {w.Dir, 0o777}} {
-		if err := os.Mkdir(dir.path, dir.perm); err != nil && !errors.Is(err, os.ErrExist) {
-			return nil, fmt.Errorf("making the directory of release %s: %w", rel.Name, err)
-		}
+	if err := rel.makeDirs(); err != nil {
+		return nil, fmt.Errorf("making the directory of release %s: %w", rel.Name, err)
 	}
 	if rel.held == nil {
 		// Whatever is there is written anew.
@@ -53,6 +48,16 @@ func (rel *Release) Plan(ctx context.Context, target git.OID) (*worktree.Plan, e
 		w = &verified
 	}
 	return w.Plan(ctx, target, worktree.Known{Deployed: true, Tree: rel.held.Tree})
+}
+
+func (rel *Release) makeDirs() error {
+	if err := os.MkdirAll(rel.Worktree.StateDir, 0o700); err != nil {
+		return err
+	}
+	if err := os.Mkdir(rel.Worktree.Dir, 0o777); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return nil
 }
 
 // markerDir is the directory in which the marker comes and goes.
@@ -245,10 +250,17 @@ func (rel *Release) Finish(tree git.OID, build string) error {
 	if err := rel.Worktree.Sync(); err != nil {
 		return err
 	}
-	if err := durable.SyncFilesystem(rel.Worktree.StateDir); err != nil {
-		return err
+	if !sameFilesystem(rel.Worktree.Dir, rel.Worktree.StateDir) {
+		if err := durable.SyncFilesystem(rel.Worktree.StateDir); err != nil {
+			return err
+		}
 	}
 	return rel.Use(tree, build)
+}
+
+func sameFilesystem(a, b string) bool {
+	var stA, stB unix.Stat_t
+	return unix.Stat(a, &stA) == nil && unix.Stat(b, &stB) == nil && stA.Dev == stB.Dev
 }
 
 // Use puts on record that the release holds the tree, and is used now.

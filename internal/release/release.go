@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -64,6 +63,11 @@ type held struct {
 	Inode uint64    `json:"inode"` // of the directory: another one may have its name
 	Used  time.Time `json:"used"`  // when it was brought to the tree, or chosen again
 	Build string    `json:"build"` // digest of the staged commands that have run in it, "" for none
+}
+
+// stateDir is what is known of a release.
+func (r *Releases) stateDir(name string) string {
+	return filepath.Join(r.Site.StateDir, "releases", name)
 }
 
 // The files of a release in its state directory.
@@ -141,6 +145,9 @@ func (r *Releases) live() (link, name string, err error) {
 		st, err := os.Lstat(filepath.Join(r.Dir, name))
 		switch {
 		case errors.Is(err, os.ErrNotExist):
+			if number(name) == 0 {
+				link = filepath.Join(r.Dir, name) // where a link is to be
+			}
 			return link, "", nil
 		case err != nil:
 			return "", "", fmt.Errorf("following the web root: %w", err)
@@ -152,6 +159,15 @@ func (r *Releases) live() (link, name string, err error) {
 		link = filepath.Join(r.Dir, name)
 	}
 	return "", "", fmt.Errorf("the web root %q leads out of deploy.releases, %q", r.Link, r.Dir)
+}
+
+// number is that of a release, 0 for a name that is none's.
+func number(name string) int {
+	n, err := strconv.Atoi(name)
+	if err != nil || n < 1 || strconv.Itoa(n) != name {
+		return 0
+	}
+	return n
 }
 
 func sameDirectory(a, b string) bool {
@@ -189,7 +205,7 @@ func (r *Releases) At(dir string) (*Release, error) {
 func (r *Releases) open(name string, live bool) (*Release, error) {
 	w := r.Site
 	w.Dir = filepath.Join(r.Dir, name)
-	w.StateDir = filepath.Join(r.Site.StateDir, "release-"+name)
+	w.StateDir = r.stateDir(name)
 	w.IndexFile = filepath.Join(w.StateDir, indexFile)
 	w.Unsynced = !live
 	rel := &Release{Name: name, Live: live, Worktree: &w, releases: r, sealed: &worktree.Stamps{}, finished: &worktree.Stamps{}}
@@ -318,11 +334,10 @@ func (r *Releases) Surplus() error {
 		return fmt.Errorf("looking for releases that are not kept any more: %w", err)
 	}
 	for _, e := range entries {
-		n, err := strconv.Atoi(e.Name())
-		if err != nil || n <= r.Keep || e.Name() == live || strconv.Itoa(n) != e.Name() || !e.IsDir() {
+		if number(e.Name()) <= r.Keep || e.Name() == live || !e.IsDir() {
 			continue
 		}
-		state := filepath.Join(r.Site.StateDir, "release-"+e.Name())
+		state := r.stateDir(e.Name())
 		if !exists(state) {
 			continue // not ours
 		}
@@ -338,16 +353,12 @@ func (r *Releases) Surplus() error {
 
 // CleanUp removes what crashed deployments have staged for releases.
 func (r *Releases) CleanUp() error {
-	entries, err := os.ReadDir(r.Site.StateDir)
-	if err != nil {
+	entries, err := os.ReadDir(filepath.Join(r.Site.StateDir, "releases"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("looking for leftovers: %w", err)
 	}
 	for _, e := range entries {
-		name, ours := strings.CutPrefix(e.Name(), "release-")
-		if !ours || !e.IsDir() {
-			continue
-		}
-		rel, err := r.open(name, false)
+		rel, err := r.open(e.Name(), false)
 		if err != nil {
 			return err
 		}

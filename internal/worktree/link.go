@@ -45,6 +45,9 @@ func (l *Link) set(from, to Path) error {
 	case err != nil:
 		return fmt.Errorf("%w: %w", err, ErrMoved)
 	}
+	if err := os.Remove(l.temp()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err // a crash left it
+	}
 	switch Path(now) {
 	case to:
 		return durable.SyncDir(filepath.Dir(string(l.Path)))
@@ -52,30 +55,31 @@ func (l *Link) set(from, to Path) error {
 	default:
 		return fmt.Errorf("%q leads to %q, which is %w", l.Path, now, ErrMoved)
 	}
-	if err := switchLink(string(l.Path), string(to)); err != nil {
+	if err := l.move(string(to)); err != nil {
 		return err
 	}
 	fault.Step("link switched")
 	return durable.SyncDir(filepath.Dir(string(l.Path)))
 }
 
-// switchLink makes path a symlink to target in one step, or removes it where
-// target is "". A crash leaves at most the temporary name, which the next
-// switch takes over.
-func switchLink(path, target string) error {
+// temp is where the next link is made, beside its place.
+func (l *Link) temp() string {
+	dir, name := filepath.Split(string(l.Path))
+	return filepath.Join(dir, "."+name+".bluegreen")
+}
+
+// move makes the link lead to target in one step, or removes it where that is
+// "".
+func (l *Link) move(target string) error {
 	if target == "" {
-		return os.Remove(path)
+		return os.Remove(string(l.Path))
 	}
-	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".bluegreen")
-	if err := os.Remove(temp); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if err := os.Symlink(target, temp); err != nil {
+	if err := os.Symlink(target, l.temp()); err != nil {
 		return err
 	}
 	fault.Step("link made")
-	if err := os.Rename(temp, path); err != nil {
-		os.Remove(temp)
+	if err := os.Rename(l.temp(), string(l.Path)); err != nil {
+		os.Remove(l.temp())
 		return err
 	}
 	return nil
