@@ -393,9 +393,9 @@ func TestUnsupported(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "",
 		"[deploy]\nreleases=''\nkeep=3\nshared=[]\nmarker=''\nsubdirectory=''":        "",
-		"[deploy]\nreleases='/srv/r'":                                                 "f:2: deploy.releases: is not in this version yet",
-		"[deploy]\nkeep=4\nreleases='/srv/r'":                                         "f:2: deploy.keep: is not in this version yet",
-		"[deploy]\nshared=['a']\nreleases='/srv/r'":                                   "f:2: deploy.shared: is not in this version yet",
+		"[deploy]\nreleases='/srv/r'":                                                 "",
+		"[deploy]\nkeep=4\nreleases='/srv/r'":                                         "",
+		"[deploy]\nshared=['a']\nreleases='/srv/r'":                                   "",
 		"[deploy]\nmarker='a'\nsubdirectory='b'":                                      "f:3: deploy.subdirectory: is not in this version yet",
 		"deploy.subdirectory='b'":                                                     "f:1: deploy.subdirectory: is not in this version yet",
 		promotion:                                                                     "",
@@ -404,7 +404,7 @@ func TestUnsupported(t *testing.T) {
 		"[[health]]\ntcp='a:1'\n[[health]]\nat='promoted'\ntcp='a:1'\n" + promotion:   "",
 		"[[command]]\nrun=['a']\nat='promoted'\n" + promotion:                         "",
 		"[[command]]\nrun=['a']\nat='promoting'\n" + promotion:                        "",
-		"[[command]]\nrun=['a']\nat='staged'\n[deploy]\nreleases='/srv/r'":            `f:3: command.at: "staged" is not in this version yet`,
+		"[[command]]\nrun=['a']\nat='staged'\n[deploy]\nreleases='/srv/r'":            "",
 		"[[command]]\nrun=['a']\nat='rolled-back'\n[[health]]\ntcp='a:1'\n[deploy]\n": "",
 	} {
 		c, err := Parse("f", []byte(text), "blue")

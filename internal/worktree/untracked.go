@@ -18,6 +18,7 @@ import (
 
 	"bluegreen/internal/durable"
 	"bluegreen/internal/index"
+	"bluegreen/internal/tree"
 )
 
 // A Stamp changes when a name in a directory comes, goes, or is replaced.
@@ -180,7 +181,11 @@ func (w *Worktree) RemoveUntracked(ctx context.Context, stamps *Stamps, keep []s
 	}
 	defer c.beneath.Close()
 	for i := range x.Entries {
-		c.addDirs(path.Dir(x.Entries[i].Path))
+		e := &x.Entries[i]
+		c.addDirs(path.Dir(e.Path))
+		if e.Mode == tree.Submodule {
+			c.addDirs(e.Path) // an empty directory
+		}
 	}
 	for _, p := range keep {
 		c.addDirs(path.Dir(p))
