@@ -37,7 +37,7 @@ func (rel *Release) Plan(ctx context.Context, target git.OID) (*worktree.Plan, e
 		stamps = rel.finished
 	}
 	var err error
-	if rel.untouched, err = w.Untouched(stamps, markerDir(rel.releases.Marker)); err != nil {
+	if rel.untouched, err = w.Untouched(stamps, rel.releases.markerDirs()...); err != nil {
 		return nil, err
 	}
 	// A build may have changed files of the commit, and so may somebody who has
@@ -60,12 +60,16 @@ func (rel *Release) makeDirs() error {
 	return nil
 }
 
-// markerDir is the directory in which the marker comes and goes.
-func markerDir(marker string) string {
-	if dir := path.Dir(marker); dir != "." {
-		return dir
+// markerDirs are the directories in which the marker comes and goes.
+func (r *Releases) markerDirs() []string {
+	switch dir := path.Dir(r.Marker); {
+	case r.Marker == "":
+		return nil
+	case dir == ".":
+		return []string{""}
+	default:
+		return []string{dir}
 	}
-	return ""
 }
 
 // Ready tells that nothing is to be done in order to have what plan leads to:

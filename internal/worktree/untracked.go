@@ -97,9 +97,9 @@ func (s *Stamps) Write(file string) error {
 	})
 }
 
-// Untouched tells that in no directory but except a name has come, gone or been
-// replaced since the stamps were noted, as far as they tell.
-func (w *Worktree) Untouched(stamps *Stamps, except string) (bool, error) {
+// Untouched tells that in no directory, other than those in except, a name has
+// come, gone or been replaced since the stamps were noted, as far as they tell.
+func (w *Worktree) Untouched(stamps *Stamps, except ...string) (bool, error) {
 	r, err := openRoot(w.Dir)
 	if err != nil {
 		return false, err
@@ -110,7 +110,7 @@ func (w *Worktree) Untouched(stamps *Stamps, except string) (bool, error) {
 	}
 	for dir, then := range stamps.Dirs {
 		now, err := r.stamp(dir)
-		if isAbsent(err) || err == nil && now != then && dir != except {
+		if isAbsent(err) || err == nil && now != then && !slices.Contains(except, dir) {
 			return false, nil
 		}
 		if err != nil {
