@@ -108,7 +108,7 @@ func TestHistory(t *testing.T) {
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			history, _ := gittest.History(seed+100, 60)
+			history, _ := gittest.History(seed+100, 30)
 			origin := gittest.Bare(t)
 			commits := gittest.Commits(t, origin, history...)
 			trees := gittest.TreesOf(t, origin, commits)
