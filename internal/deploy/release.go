@@ -66,12 +66,32 @@ func (r *run) planRelease(ctx context.Context, tree git.OID) error {
 			return err
 		}
 	}
+	if err := r.adopt(); err != nil {
+		return err
+	}
 	var err error
 	if r.target, err = r.Releases.Choose(tree, r.builds()); err != nil {
 		return err
 	}
 	r.plan, err = r.target.Plan(ctx, tree)
 	return err
+}
+
+// adopt puts on record what the live release holds, where that was deployed in
+// place before the web root led there.
+func (r *run) adopt() error {
+	live, err := r.Releases.Live()
+	if err != nil || live == nil || r.heldTree.IsZero() {
+		return err
+	}
+	if _, known := live.Known(); known {
+		return nil
+	}
+	if err := live.Adopt(r.heldTree); err != nil {
+		return fmt.Errorf("taking over release %s: %w", live.Name, err)
+	}
+	r.FindLive()
+	return nil
 }
 
 // stageRelease brings the release to the commit, with its marker, and runs the

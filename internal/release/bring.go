@@ -276,6 +276,25 @@ func (rel *Release) Use(tree git.OID, build string) error {
 	return rel.write(&held{Tree: tree, Inode: st.Ino, Used: time.Now().UTC(), Build: build})
 }
 
+// Adopt puts on record that the release holds the tree, by the repository's
+// index: it was deployed to in place, before it became a release.
+func (rel *Release) Adopt(tree git.OID) error {
+	if err := rel.makeDirs(); err != nil {
+		return err
+	}
+	if err := os.Remove(rel.Worktree.Index()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	// Neither is ever changed in place.
+	if err := os.Link(rel.releases.Site.Index(), rel.Worktree.Index()); err != nil {
+		return err
+	}
+	if err := durable.SyncDir(rel.Worktree.StateDir); err != nil {
+		return err
+	}
+	return rel.Use(tree, "")
+}
+
 // Conflict refuses the tree of a commit that has something of its own where a
 // shared path goes.
 func (r *Releases) Conflict(objects tree.Objects, root git.OID) error {
