@@ -30,6 +30,7 @@ type Site struct {
 	Environment string
 	Branch      string
 	Directory   string
+	Releases    string         // "" for none
 	Mounts      []string       // directories that must be mounted before recovery; written as they are
 	Web         bool           // a web server answers on 127.0.0.1
 	IP          string         // of the promotion; "" for none

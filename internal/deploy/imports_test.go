@@ -22,7 +22,7 @@ var layers = map[string][]string{
 	"install/bluegreen":           {"internal/operator"},
 	"examples/demo":               {"internal/simulator"},
 	"internal/operator":           {"internal/config", "internal/console", "internal/deploy", "internal/doctor", "internal/environment", "internal/forced", "internal/git", "internal/health", "internal/install", "internal/journal", "internal/lock", "internal/receive", "internal/version"},
-	"internal/install":            {"install", "internal/command", "internal/config", "internal/digitalocean", "internal/durable", "internal/install/authorized", "internal/install/host", "internal/install/sudoers", "internal/lock"},
+	"internal/install":            {"install", "internal/command", "internal/config", "internal/digitalocean", "internal/durable", "internal/index", "internal/install/authorized", "internal/install/host", "internal/install/sudoers", "internal/lock"},
 	"internal/install/host":       {"internal/command"},
 	"internal/doctor":             {"internal/command", "internal/deploy", "internal/digitalocean", "internal/environment", "internal/git", "internal/health", "internal/install/authorized", "internal/journal", "internal/lock", "internal/promotion", "internal/version"},
 	"internal/receive":            {"internal/command", "internal/console", "internal/deploy", "internal/environment", "internal/git", "internal/journal", "internal/lock", "internal/policy", "internal/tree", "internal/version", "internal/worktree"},

@@ -28,6 +28,7 @@ type Options struct {
 	User        string         // the account that is pushed to; default: deploy
 	Repo        string         // the bare repository, absolute; default: sample_app in the account's home
 	Directory   string         // what the web server serves; default: /var/www/html
+	Releases    string         // where whole releases go; "" deploys in place
 	Branch      string         // default: master
 	Web         string         // "apache", "nginx" or "none"; default: as before, or apache
 	Keys        []string       // public key files, outside of Root
@@ -99,6 +100,7 @@ func (i *Installation) prepare() error {
 		{"programs", "root's own, so that no pusher can replace them", i.planPrograms},
 		{"repository", "what is pushed is stored here", i.planRepository},
 		{"configuration", "what is deployed, and how it is checked; root's own", i.planConfiguration},
+		{"releases", "each deployment is a directory of its own, and the web root leads to one", i.planReleases},
 		{"token", "for the account alone, to move the floating IP", i.planToken},
 		{"sudoers", "the configuration's commands, with exactly their arguments", i.planSudoers},
 		{"hooks", "links to root's programs; hooks that are there are kept beside", i.planHooks},
@@ -125,7 +127,7 @@ func (i *Installation) checkOptions() error {
 			return fmt.Errorf("--ip: %q is not an IPv4 address", o.IP)
 		}
 	}
-	for _, path := range []string{o.Repo, o.Directory} {
+	for _, path := range []string{o.Repo, o.Directory, o.Releases} {
 		if path != "" && (!filepath.IsAbs(path) || filepath.Clean(path) != path) {
 			return fmt.Errorf("%q is not an absolute path without detours", path)
 		}
@@ -259,7 +261,7 @@ func (i *Installation) newConfiguration() ([]byte, error) {
 	}
 	site := &templates.Site{
 		Environment: self, Branch: cmp.Or(o.Branch, "master"),
-		Directory: cmp.Or(o.Directory, "/var/www/html"), Web: o.Web != "none",
+		Directory: cmp.Or(o.Directory, "/var/www/html"), Web: o.Web != "none", Releases: o.Releases,
 		IP: o.IP, Droplets: o.Droplets, TokenFile: TokenPath, APIURL: o.APIURL, MetadataURL: o.MetadataURL,
 	}
 	return templates.Render(templates.Configuration, site)
@@ -277,6 +279,8 @@ func (i *Installation) contradiction() error {
 		return differs("environment", c.Environment, "--environment", o.Environment)
 	case o.Directory != "" && o.Directory != c.Deploy.Directory:
 		return differs("deploy.directory", c.Deploy.Directory, "--directory", o.Directory)
+	case o.Releases != "" && o.Releases != c.Deploy.Releases:
+		return differs("deploy.releases", c.Deploy.Releases, "--releases", o.Releases)
 	case o.Branch != "" && o.Branch != c.Deploy.Branch:
 		return differs("deploy.branch", c.Deploy.Branch, "--branch", o.Branch)
 	case o.IP == "" && len(o.Droplets) == 0 && o.TokenFile == "" && o.APIURL == "" && o.MetadataURL == "":

@@ -3,6 +3,7 @@ package install
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -115,6 +116,12 @@ func (i *Installation) planAccount(context.Context) ([]Change, error) {
 
 func (i *Installation) planWebRoot(context.Context) ([]Change, error) {
 	dir := i.cfg.Deploy.Directory
+	if i.cfg.Deploy.Releases != "" {
+		e, err := i.host.Look(dir)
+		if err != nil || e == nil || e.Mode.Type() == fs.ModeSymlink {
+			return nil, err // see planReleases
+		}
+	}
 	e, err := i.host.Follow(dir)
 	if err != nil {
 		return nil, err

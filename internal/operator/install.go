@@ -60,6 +60,7 @@ func (a *app) installCommand() *cobra.Command {
 	f.StringVar(&o.Environment, "environment", "", "this server's `name` among the environments (default: the host's)")
 	f.StringVar(&o.User, "user", "deploy", "the `account` that is pushed to")
 	f.StringVar(&o.Directory, "directory", "", "what the web server serves (default: /var/www/html)")
+	f.StringVar(&o.Releases, "releases", "", "a `directory` for whole releases, to which the web root then leads")
 	f.StringVar(&o.Branch, "branch", "", "the `branch` that is deployed (default: master)")
 	f.StringVar(&o.Web, "web", "", "the web `server`: apache, nginx or none (default: as before, or apache)")
 	f.StringArrayVar(&o.Keys, "key", nil, "a public key `file` that may push; again for more")

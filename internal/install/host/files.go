@@ -172,7 +172,10 @@ func (h *Host) List(path string) ([]string, error) {
 }
 
 // ReadFile reads a regular file of at most 1 MiB.
-func (h *Host) ReadFile(path string) ([]byte, error) {
+func (h *Host) ReadFile(path string) ([]byte, error) { return h.ReadLarge(path, maxFile) }
+
+// ReadLarge is ReadFile with another limit, in bytes.
+func (h *Host) ReadLarge(path string, limit int64) ([]byte, error) {
 	f, err := h.openFile(path)
 	if err != nil {
 		return nil, wrap("reading", path, err)
@@ -181,9 +184,9 @@ func (h *Host) ReadFile(path string) ([]byte, error) {
 	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
 		return nil, wrap("reading", path, errors.Join(err, errors.New("it is not a regular file")))
 	}
-	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(content) > maxFile {
-		err = fmt.Errorf("it is larger than %d bytes", maxFile)
+	content, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(content)) > limit {
+		err = fmt.Errorf("it is larger than %d bytes", limit)
 	}
 	return content, wrap("reading", path, err)
 }

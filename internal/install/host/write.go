@@ -1,12 +1,17 @@
 package host
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // WriteFile replaces the file at path, with its owner and permissions from the
@@ -84,6 +89,64 @@ func (h *Host) Symlink(target, link string) error {
 // Keep gives a file, or a symlink, a second name in the same directory.
 func (h *Host) Keep(file, as string) error {
 	return h.within(file, "keeping", func(dir *os.Root, name string) error { return dir.Link(name, path.Base(as)) })
+}
+
+// OwnLink gives a symlink itself an owner.
+func (h *Host) OwnLink(link string, owner Account) error {
+	return h.within(link, "changing the owner of", func(dir *os.Root, name string) error {
+		return dir.Lchown(name, owner.UID, owner.GID)
+	})
+}
+
+// Exchange gives two names to each other's files, directories or symlinks, in
+// one step and durably. Both must be on one filesystem.
+func (h *Host) Exchange(a, b string) error {
+	return h.within(a, "exchanging", func(dirA *os.Root, nameA string) error {
+		return h.within(b, "exchanging", func(dirB *os.Root, nameB string) error {
+			fdA, err := dirA.Open(".")
+			if err != nil {
+				return err
+			}
+			defer fdA.Close()
+			fdB, err := dirB.Open(".")
+			if err != nil {
+				return err
+			}
+			defer fdB.Close()
+			err = unix.Renameat2(int(fdA.Fd()), nameA, int(fdB.Fd()), nameB, unix.RENAME_EXCHANGE)
+			if errors.Is(err, unix.EXDEV) {
+				return fmt.Errorf("it and %q are not on one filesystem: %w", b, err)
+			}
+			return err
+		})
+	})
+}
+
+// LockDirectory waits until no deployment is under way into a directory, and
+// keeps others out until unlock is called.
+func (h *Host) LockDirectory(ctx context.Context, path string, wait time.Duration) (unlock func(), err error) {
+	f, err := h.openFile(path)
+	if err != nil {
+		return nil, wrap("locking", path, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			select {
+			case <-time.After(100 * time.Millisecond):
+				continue
+			case <-ctx.Done():
+				err = errors.New("a deployment is under way")
+			}
+		}
+		f.Close()
+		return nil, wrap("locking", path, err)
+	}
 }
 
 // Remove removes a file or an empty directory. One that is not there is fine.
