@@ -428,7 +428,7 @@ func TestLive(t *testing.T) {
 	r := p.examine()
 	p.well(r)
 	for _, f := range r.Findings {
-		if f.Check == "outside" && f.Text != "1 checks of the outside pass" {
+		if f.Check == "outside" && f.Text != "the check of the outside passes" {
 			t.Error(f.Text)
 		}
 	}

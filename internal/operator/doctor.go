@@ -64,6 +64,7 @@ func (a *app) doctor(ctx context.Context, fix bool) error {
 		a.console.Error("%v", err)
 		return &status{usage}
 	}
+	a.console.Flush(patience) // what was said while it mended
 	if a.json {
 		err = a.printJSON(doctorReport(r, mended))
 	} else {

@@ -31,6 +31,9 @@ const (
 	unknown = 3 // a person must look
 )
 
+// patience is how long lines wait for who does not read them.
+const patience = 5 * time.Second
+
 // Program is what the command gets from the shell.
 type Program struct {
 	Args    []string // without the program's name
@@ -59,7 +62,7 @@ func Main(p Program) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	a := &app{Program: p, console: console.New(p.Stderr)}
-	defer a.console.Close(5 * time.Second)
+	defer a.console.Close(patience)
 	root := a.command()
 	root.SetArgs(p.Args)
 	root.SetOut(p.Stdout)

@@ -79,7 +79,7 @@ func eventTable(events []journal.Event, limit int, layout string) [][]cell {
 	for _, e := range events {
 		moves = moves || moved(e) != ""
 		table = append(table, []cell{
-			{e.Time.Local().Format(layout), faint}, {text: cut(e.Event, limit)}, {text: cut(what(e), limit)}, {text: e.Commit.Short()},
+			{e.Time.Local().Format(layout), faint}, {text: cut(e.Event, limit)}, {text: cut(what(e), limit)}, {text: shortCommit(e)},
 			{cut(e.Result, limit), resultStyle(e.Result)}, {text: cut(moved(e), 2*limit)}, {text: cut(e.Pusher, limit)},
 			{text: lasted(time.Duration(e.DurationMS) * time.Millisecond)},
 		})
@@ -96,6 +96,14 @@ func what(e journal.Event) string {
 		return e.Tag
 	}
 	return shortRef(e.Ref)
+}
+
+// shortCommit is the commit that an event is about, "-" for none.
+func shortCommit(e journal.Event) string {
+	if e.Commit.IsZero() {
+		return "-"
+	}
+	return e.Commit.Short()
 }
 
 // moved says from where to where the traffic moved, or should have; "" for an

@@ -241,7 +241,7 @@ func (s *screen) eventRows(d *details, now time.Time) []row {
 	var table [][]cell
 	events := d.events[max(0, len(d.events)-shownEvents):]
 	for _, e := range events {
-		table = append(table, []cell{{text: ago(now.Sub(e.Time))}, {text: e.Event}, {text: what(e)}, {text: e.Commit.Short()}, {text: e.Result}, {text: moved(e)}, {text: e.Pusher}})
+		table = append(table, []cell{{text: ago(now.Sub(e.Time))}, {text: e.Event}, {text: what(e)}, {text: shortCommit(e)}, {text: e.Result}, {text: moved(e)}, {text: e.Pusher}})
 	}
 	var rows []row
 	for i, line := range s.plainly().align(table) {
