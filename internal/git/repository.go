@@ -106,14 +106,16 @@ func (r *Repository) quarantined() bool {
 	return false
 }
 
-// command prepares one git command. It has its own process group: Ctrl-C in
-// the terminal of a pusher on this machine must not end half of a deployment.
+// command prepares one git command. It has a session of its own: Ctrl-C in the
+// terminal of a pusher on this machine must not end half of a deployment, and a
+// program that the repository's configuration names must not have the terminal
+// of root, who may look at the repository as its account.
 // git is looked up in the environment that it runs in, not in this process's.
 func (r *Repository) command(ctx context.Context, extraEnv []string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, r.gitPath(), args...)
 	cmd.Dir = r.Dir
 	cmd.Env = append(append([]string{}, r.env...), extraEnv...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.WaitDelay = 2 * time.Second
 	return cmd
 }
