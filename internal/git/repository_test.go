@@ -30,3 +30,24 @@ func TestSession(t *testing.T) {
 		t.Errorf("a program that git has started is in session %q, ours is %d", session, ours)
 	}
 }
+
+// TestResolve finds commits, and nothing else.
+func TestResolve(t *testing.T) {
+	t.Parallel()
+	repo := gittest.Bare(t)
+	tip := gittest.Commits(t, repo, gittest.Files("a", "x"), gittest.Files("a", "y"))[1]
+	r, err := Open(repo, gittest.Environ())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, revision := range []string{"master", "HEAD", tip, tip[:8], "refs/heads/master", "master~0"} {
+		if oid, err := r.Resolve(t.Context(), revision); err != nil || oid.String() != tip {
+			t.Errorf("%q is %s, %v", revision, oid, err)
+		}
+	}
+	for _, revision := range []string{"", "^master", "master..HEAD", "--all", "master:a", "master^{tree}", "nothing", strings.Repeat("0", 40)} {
+		if oid, err := r.Resolve(t.Context(), revision); err == nil || !strings.HasPrefix(err.Error(), strconv.Quote(revision)+` is not a commit in "repo.git"`) {
+			t.Errorf("%q is %s, %v", revision, oid, err)
+		}
+	}
+}
