@@ -31,7 +31,7 @@ const counting = 3 * time.Second
 
 func lookCloser(ctx context.Context, e *environment.Environment, r *report) *details {
 	d := &details{}
-	d.events, d.eventsErr = e.Journal.Events(1 << 20)
+	d.events, d.eventsErr = e.Journal.Recent()
 	if r.Commit != nil {
 		d.subject, d.by = subject(ctx, e, *r.Commit), deployer(d.events, r)
 	}
