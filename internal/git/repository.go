@@ -68,6 +68,13 @@ func Open(dir string, environ []string) (*Repository, error) {
 	return r, nil
 }
 
+// IgnoreReplacements makes every object what its name says, whatever refs/replace
+// puts in its place. It is for the one who has opened the repository, before
+// anything is read.
+func (r *Repository) IgnoreReplacements() { r.env = append(r.env, noReplacements) }
+
+const noReplacements = "GIT_NO_REPLACE_OBJECTS=1"
+
 // gitEnvironment builds the environment of git commands. GIT_QUARANTINE_PATH
 // is handed on so that git itself refuses to move a ref onto objects that may
 // yet be thrown away.
