@@ -62,7 +62,7 @@ func TestOneThingWrong(t *testing.T) {
 			p.remove("hooks/pre-receive")
 			p.must(os.Mkdir(filepath.Join(p.repo, "hooks/pre-receive"), 0o755))
 		}, "hooks", Broken, "is not a file", "bluegreen install", false},
-		{"not executable", func(p *patient) { p.ownHook("proc-receive", 0o644) }, "hooks", Broken, "proc-receive is not executable: git ignores it", "chmod +x", true},
+		{"not executable", func(p *patient) { p.ownHook("proc-receive", 0o644) }, "hooks", Broken, "proc-receive is not executable for deploy: git ignores it", "chmod a+rx", true},
 		{"another program", func(p *patient) {
 			p.remove("hooks/post-receive")
 			p.write(filepath.Join(p.repo, "hooks/post-receive"), "#!/bin/sh\ntouch "+p.dir+"/ran\n", 0o755)
@@ -428,7 +428,7 @@ func TestLive(t *testing.T) {
 	r := p.examine()
 	p.well(r)
 	for _, f := range r.Findings {
-		if f.Check == "outside" && f.Text != "1 checks of the outside pass" {
+		if f.Check == "outside" && f.Text != "the check of the outside passes" {
 			t.Error(f.Text)
 		}
 	}

@@ -49,6 +49,7 @@ func (a *app) installCommand() *cobra.Command {
 			for _, hint := range i.Hints() {
 				a.console.Hint("%s", hint)
 			}
+			a.console.Flush(patience)
 			fmt.Fprintln(a.Stdout, "on the development machine, in the application's repository:")
 			for _, line := range i.Next(a.address(o.HostName)) {
 				fmt.Fprintf(a.Stdout, "  %s\n", console.Escape(line))
