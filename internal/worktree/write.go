@@ -38,6 +38,9 @@ func (s *Staged) write(ctx context.Context, places []place, progress func(int)) 
 			progress(int(n))
 		}
 	}
+	if places, err = s.convert(ctx, places, written); err != nil {
+		return err
+	}
 	if len(places) < bulk {
 		err = s.writeFew(ctx, places, written)
 	} else {
@@ -169,7 +172,7 @@ func (s *Staged) writeRun(ctx context.Context, places []place, from, to int, wri
 func (s *Staged) writeOne(at place, write *Write, content func(io.Writer) error) error {
 	var st unix.Stat_t
 	var err error
-	if write.Mode == tree.Symlink {
+	if s.plan.conversions.mode(write.Mode) == tree.Symlink {
 		err = at.makeSymlink(&st, content)
 	} else {
 		perm := uint32(0o666)
