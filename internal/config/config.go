@@ -201,7 +201,6 @@ func later() []feature {
 		{"deploy.releases", ""},
 		{"deploy.shared", ""},
 		{"deploy.keep", ""},
-		{"deploy.subdirectory", ""},
 		{"command.at", "staged"},
 		{"peers", ""},
 		{"database", ""},

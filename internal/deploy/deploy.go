@@ -90,6 +90,8 @@ type Outcome struct {
 	Files            journal.Files
 	Repairs          int      // of the files written, those that the disk had changed
 	Submodules       []string // gitlinks written as empty directories
+	Pointers         []string // files of Git LFS written as the pointers that they are in the commit
+	Said             []string // by git and its filters, while they converted contents
 	Checks           int      // that are healthy
 	Took             time.Duration
 	// Unrecorded says which records could not be written, empty for none:
@@ -180,7 +182,8 @@ func (s *Session) Deploy(ctx context.Context, req Request) (*Outcome, error) {
 		return nil, r.record(err)
 	}
 	done := &Outcome{Commit: req.Commit, Previous: r.event.Previous, Files: r.event.Files,
-		Repairs: r.plan.Repairs, Submodules: r.plan.Submodules, Checks: len(r.Checks),
+		Repairs: r.plan.Repairs, Submodules: r.plan.Submodules,
+		Pointers: r.plan.Pointers, Said: r.staged.Warnings, Checks: len(r.Checks),
 		Took: time.Duration(r.event.DurationMS) * time.Millisecond, Unrecorded: r.unrecorded}
 	if r.promotion != nil {
 		done.Promoted = r.promotion.outcome()
@@ -199,14 +202,15 @@ func (r *run) prepare(ctx context.Context) error {
 	if r.held, err = r.Journal.Deployed(); err != nil {
 		return &Unknown{Reason: "the records of this server are damaged", Err: err}
 	}
-	var commit, tree git.OID
-	if r.plan, commit, tree, err = r.planFor(ctx, r.request.Commit, r.held); err != nil {
+	var commit git.OID
+	if r.plan, commit, err = r.planFor(ctx, r.request.Commit, r.held); err != nil {
 		return &Failure{Reason: oneLine(err)}
 	}
 	r.event.Previous = r.previous(ctx, r.held)
 	r.event.Files = journal.Files{Written: len(r.plan.Writes), Deleted: len(r.plan.Deletes)}
-	r.deployed = journal.Deployed{Commit: commit, Tree: tree, Previous: r.event.Previous,
-		Directory: r.Worktree.Dir, Marker: r.Marker, Elsewhere: r.elsewhere(r.held)}
+	r.deployed = journal.Deployed{Commit: commit, Tree: r.plan.Tree, Previous: r.event.Previous,
+		Subdirectory: r.Worktree.Subdirectory, Conversions: r.plan.Conversions,
+		Directory: r.Worktree.Dir, Marker: r.Marker, Elsewhere: r.others(r.held)}
 	if r.held != nil && r.event.Previous == commit {
 		r.deployed.Previous = r.held.Previous // the same commit again: the way back stays
 		r.deployed.Tag = r.held.Tag

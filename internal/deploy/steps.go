@@ -43,19 +43,22 @@ func (e *Environment) moveRefs(ctx context.Context, why string, refs []git.RefUp
 }
 
 // planFor compares the web root with the commit that oid leads to.
-func (e *Environment) planFor(ctx context.Context, oid git.OID, held *journal.Deployed) (plan *worktree.Plan, commit, tree git.OID, err error) {
+func (e *Environment) planFor(ctx context.Context, oid git.OID, held *journal.Deployed) (plan *worktree.Plan, commit git.OID, err error) {
 	objects := e.Repo.Objects(ctx)
 	defer objects.Close()
-	if commit, tree, err = objects.Commit(oid); err != nil {
-		return nil, commit, tree, err
+	commit, root, err := objects.Commit(oid)
+	if err != nil {
+		return nil, commit, err
+	}
+	if plan, err = e.Worktree.Plan(ctx, root, e.known(objects, held)); err != nil {
+		return nil, commit, err
 	}
 	if e.Marker != "" {
-		if err := e.Worktree.MarkerConflict(objects, tree, e.Marker); err != nil {
-			return nil, commit, tree, fmt.Errorf("refusing the tree: %w", err)
+		if err := e.Worktree.MarkerConflict(objects, plan.Tree, e.Marker); err != nil {
+			return nil, commit, fmt.Errorf("refusing the tree: %w", err)
 		}
 	}
-	plan, err = e.Worktree.Plan(ctx, tree, e.known(held))
-	return plan, commit, tree, err
+	return plan, commit, nil
 }
 
 // Plan tells what a deployment of the commit would change. It changes nothing
@@ -65,7 +68,7 @@ func (e *Environment) Plan(ctx context.Context, commit git.OID) (*worktree.Plan,
 	if err != nil {
 		return nil, err
 	}
-	plan, _, _, err := e.planFor(ctx, commit, held)
+	plan, _, err := e.planFor(ctx, commit, held)
 	return plan, err
 }
 
@@ -75,30 +78,42 @@ func (e *Environment) Drift(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.Worktree.Drift(ctx, e.known(held))
+	objects := e.Repo.Objects(ctx)
+	defer objects.Close()
+	return e.Worktree.Drift(ctx, e.known(objects, held))
 }
 
 // known is what the records say of the web root. They say nothing on a server
 // that was deployed to by other means.
-func (e *Environment) known(held *journal.Deployed) worktree.Known {
+func (e *Environment) known(objects *git.Objects, held *journal.Deployed) worktree.Known {
 	switch {
 	case held == nil:
 		return worktree.Known{}
-	case !sameDirectory(held.Directory, e.Worktree.Dir):
+	case e.elsewhere(held):
 		return worktree.Known{Deployed: true, Elsewhere: true, Tree: held.Elsewhere[e.Worktree.Dir]}
 	}
-	return worktree.Known{Deployed: true, Tree: held.Tree}
+	k := worktree.Known{Deployed: true, Tree: held.Tree, Subdirectory: held.Subdirectory, Conversions: held.Conversions}
+	if k.Subdirectory != "" {
+		// The commit may have been pruned; then its attributes are not known.
+		_, k.Root, _ = objects.Commit(held.Commit)
+	}
+	return k
 }
 
-// elsewhere remembers what the directories hold that were deployed to before
-// the configuration named this one.
-func (e *Environment) elsewhere(held *journal.Deployed) map[string]git.OID {
+// elsewhere tells that the records are about another directory.
+func (e *Environment) elsewhere(held *journal.Deployed) bool {
+	return held != nil && !sameDirectory(held.Directory, e.Worktree.Dir)
+}
+
+// others remembers what the directories hold that were deployed to before the
+// configuration named this one.
+func (e *Environment) others(held *journal.Deployed) map[string]git.OID {
 	if held == nil {
 		return nil
 	}
 	others := map[string]git.OID{}
 	maps.Copy(others, held.Elsewhere)
-	if !sameDirectory(held.Directory, e.Worktree.Dir) {
+	if e.elsewhere(held) {
 		others[held.Directory] = held.Tree
 	}
 	delete(others, e.Worktree.Dir)
@@ -138,10 +153,14 @@ func (e *Environment) holder(ctx context.Context, tree git.OID, held *journal.De
 	}
 	objects := e.Repo.Objects(ctx)
 	defer objects.Close()
-	if commit, root, err := objects.Commit(candidate); err == nil && root == tree {
-		return commit
+	commit, root, err := objects.Commit(candidate)
+	if err != nil {
+		return git.OID{}
 	}
-	return git.OID{}
+	if source, err := e.Worktree.Source(objects, root); err != nil || source.Tree != tree {
+		return git.OID{}
+	}
+	return commit
 }
 
 // Held returns what the web root holds by the index and the records; nil when
@@ -152,7 +171,7 @@ func (e *Environment) Held(ctx context.Context, branch git.OID) (*journal.Deploy
 	if err != nil {
 		return nil, err
 	}
-	if e.known(held).Elsewhere {
+	if e.elsewhere(held) {
 		return nil, nil
 	}
 	tree, err := e.Worktree.HeldTree()

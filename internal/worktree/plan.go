@@ -151,6 +151,17 @@ func (w *Worktree) Plan(ctx context.Context, root git.OID, known Known) (*Plan, 
 	if err != nil {
 		return nil, fmt.Errorf("refusing the tree: %w", err)
 	}
+	return w.plan(ctx, objects, source, known)
+}
+
+// PlanSource is Plan for a part of a commit that is known already.
+func (w *Worktree) PlanSource(ctx context.Context, source Source, known Known) (*Plan, error) {
+	objects := w.Repo.Objects(ctx)
+	defer objects.Close()
+	return w.plan(ctx, objects, source, known)
+}
+
+func (w *Worktree) plan(ctx context.Context, objects *git.Objects, source Source, known Known) (*Plan, error) {
 	target := source.Tree
 	current, err := w.readIndex(objects, known)
 	if err != nil {
