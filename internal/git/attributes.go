@@ -162,7 +162,7 @@ func (r *Rules) readOutside(ctx context.Context) error {
 	if !r.repo.disabled("GIT_ATTR_NOSYSTEM") {
 		files = r.repo.systemFiles("gitattributes")
 	}
-	if r.config.Last("core.attributesfile") == "" {
+	if len(r.config["core.attributesfile"]) == 0 {
 		files = append(files, r.repo.homeFiles("attributes", "")...)
 	} else {
 		path, err := r.repo.Run(ctx, "config", "--type=path", "--get", "core.attributesfile")
