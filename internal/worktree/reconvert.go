@@ -73,7 +73,9 @@ func (c *comparison) compare(ctx context.Context, known Known) error {
 	case len(c.unchanged) == 0:
 		return nil
 	case !sure:
-		// Git wrote them, or a recovery: in which way is not certain.
+		// Git wrote them, or a recovery: in which way is not certain. Those are
+		// compared anyway of which nothing is known at all.
+		c.unchanged = slices.DeleteFunc(slices.Clone(c.unchanged), func(i int) bool { return c.plan.next.Entries[i].Stat == index.Stat{} })
 		return c.eachThatConverts(ctx, func(i int) { c.doubted = append(c.doubted, i) })
 	case !recorded:
 		// A version wrote them that converted nothing.
