@@ -60,6 +60,9 @@ var attributeChanges = []change{
 	{"attributes convert themselves", func(g *generator) bool {
 		return g.put(g.attributesPath(), Node{File, g.attributes().Data + ".gitattributes text eol=crlf ident working-tree-encoding=UTF-16\n# $Id$\n"})
 	}},
+	{"attributes too long for git", func(g *generator) bool {
+		return g.put(g.attributesPath(), Node{File, "* " + strings.Repeat("x", 2100) + " eol=crlf\n" + g.attributes().Data})
+	}},
 	{"case only", func(g *generator) bool {
 		path := g.contentPath()
 		g.put(path, g.content())
