@@ -58,10 +58,10 @@ lint:
 # Every fuzz target for FUZZTIME.
 FUZZTIME = 30s
 fuzz:
-	@$(GO) list ./... | while read -r package; do \
+	@export TMPDIR=$(or $(MEMORY),$${TMPDIR:-/tmp}); $(GO) list ./... | while read -r package; do \
 		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
 			echo "$$package $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s $$package || exit 1; \
 		done; \
 	done
 

@@ -19,7 +19,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 	t.Parallel()
 	bin := buildWithFaults(t)
 	for _, k := range []killing{
-		{name: "proc-receive", hooks: allHooks, needs: "ref moved", recovery: true},
+		{name: "proc-receive", hooks: allHooks, converts: true, needs: "ref moved", recovery: true},
 		{name: "proc-receive, fails", hooks: []string{"proc-receive"}, fails: true, needs: "undo put", recovery: true},
 		{name: "post-receive", hooks: []string{"post-receive"}, needs: "index written"},
 		{name: "post-receive, fails", hooks: []string{"post-receive"}, fails: true, needs: "undo put"},
@@ -61,6 +61,7 @@ type killing struct {
 	name     string
 	bin      string
 	hooks    []string
+	converts bool   // git's checkout changes contents
 	fails    bool   // the check finds the new commit broken
 	operator bool   // bluegreen deploy instead of a push
 	releases bool   // whole releases instead of files in place
@@ -89,12 +90,16 @@ func (k killing) newWalker(t *testing.T) *walker {
 		w.must(os.Remove(w.www))
 		w.configure(strings.ReplaceAll(config, "RELEASES", filepath.Join(w.dir, "releases")))
 	}
-	w.old = w.commit(map[string]string{"page": "old", "gone": "x", "tofile/a": "x", "tofile/b": "x", "todir": "x", "run": "#!", "deep/er/gone": "x", "same": "same", "link": "x"})
+	w.old = w.commit(map[string]string{"page": "old", "gone": "x", "tofile/a": "x", "tofile/b": "x", "todir": "x", "run": "#!", "deep/er/gone": "x", "same": "same", "link": "x", "converted": "x\n"})
 	w.pushed("master")
 	w.must(os.Chmod(filepath.Join(w.dev, "run"), 0o755))
 	w.must(os.Remove(filepath.Join(w.dev, "link")))
 	w.must(os.Symlink("same", filepath.Join(w.dev, "link")))
-	w.new = w.commit(map[string]string{"page": "new", "gone": "-", "tofile": "file now", "todir": "-", "todir/inner": "x", "deep/er/gone": "-", "broken": "x", "more/files/a": "x"})
+	attributes := "* text=auto\n"
+	if k.converts {
+		attributes = "converted eol=crlf\n" // nothing else changes it
+	}
+	w.new = w.commit(map[string]string{"page": "new", "gone": "-", "tofile": "file now", "todir": "-", "todir/inner": "x", "deep/er/gone": "-", "broken": "x", "more/files/a": "x", ".gitattributes": attributes})
 	if k.operator {
 		w.status(nil, w.dev, "git", "push", "-q", "srv", "HEAD:refs/heads/side")
 	}

@@ -198,7 +198,6 @@ type feature struct{ key, value string }
 // a row lifts the feature.
 func later() []feature {
 	return []feature{
-		{"deploy.subdirectory", ""},
 		{"peers", ""},
 		{"database", ""},
 	}

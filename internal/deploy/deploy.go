@@ -96,6 +96,8 @@ type Outcome struct {
 	Files            journal.Files
 	Repairs          int      // of the files written, those that the disk had changed
 	Submodules       []string // gitlinks written as empty directories
+	Pointers         []string // files of Git LFS written as the pointers that they are in the commit
+	Said             []string // by git and its filters, while they converted contents
 	Checks           int      // that are healthy
 	Took             time.Duration
 	// Unrecorded says which records could not be written, empty for none:
@@ -175,6 +177,7 @@ type run struct {
 	target    *release.Release // that will be served, nil in place
 	change    change
 	work      worktree.Record // of change, for the journal
+	said      []string        // by git and its filters
 	deployed  journal.Deployed
 	journal   *journal.Transaction
 	promotion *promoting // nil where the traffic stays where it is
@@ -206,7 +209,8 @@ func (s *Session) Deploy(ctx context.Context, req Request) (*Outcome, error) {
 		return nil, r.record(err)
 	}
 	done := &Outcome{Commit: req.Commit, Previous: r.event.Previous, Files: r.event.Files,
-		Repairs: r.plan.Repairs, Submodules: r.plan.Submodules, Checks: len(r.Checks),
+		Repairs: r.plan.Repairs, Submodules: r.plan.Submodules,
+		Pointers: r.plan.Pointers, Said: r.said, Checks: len(r.Checks),
 		Took: time.Duration(r.event.DurationMS) * time.Millisecond, Unrecorded: r.unrecorded}
 	if r.promotion != nil {
 		done.Promoted = r.promotion.outcome()
@@ -225,21 +229,18 @@ func (r *run) prepare(ctx context.Context) error {
 	if r.held, err = r.Journal.Deployed(); err != nil {
 		return &Unknown{Reason: "the records of this server are damaged", Err: err}
 	}
-	commit, tree, err := r.admitTree(ctx, r.request.Commit)
-	if err == nil && r.Releases != nil {
-		err = r.planRelease(ctx, tree)
-	} else if err == nil {
-		if r.plan, err = r.Worktree.Plan(ctx, tree, r.known(r.held)); err == nil {
-			r.heldTree = r.plan.Held
-		}
+	commit, source, err := r.admit(ctx, r.request.Commit)
+	if err == nil {
+		err = r.planSource(ctx, source)
 	}
 	if err != nil {
 		return &Failure{Reason: oneLine(err)}
 	}
 	r.event.Previous = r.previous(ctx, r.held)
 	r.event.Files = journal.Files{Written: len(r.plan.Writes), Deleted: len(r.plan.Deletes)}
-	r.deployed = journal.Deployed{Commit: commit, Tree: tree, Previous: r.event.Previous,
-		Directory: r.Worktree.Dir, Marker: r.Marker, Elsewhere: r.elsewhere(r.held)}
+	r.deployed = journal.Deployed{Commit: commit, Tree: r.plan.Tree, Previous: r.event.Previous,
+		Subdirectory: r.Worktree.Subdirectory, Conversions: r.plan.Conversions,
+		Directory: r.Worktree.Dir, Marker: r.Marker, Elsewhere: r.others(r.held)}
 	if r.held != nil && r.event.Previous == commit {
 		r.deployed.Previous = r.held.Previous // the same commit again: the way back stays
 		r.deployed.Tag = r.held.Tag
@@ -259,7 +260,7 @@ func (r *run) prepare(ctx context.Context) error {
 	} else if staged, stageErr := r.Worktree.Stage(ctx, r.plan, r.event.ID, progress); stageErr != nil {
 		err = stageErr
 	} else {
-		r.change, r.work = staged, staged.Record
+		r.change, r.work, r.said = staged, staged.Record, staged.Warnings
 	}
 	var failure *Failure
 	if err != nil && !errors.As(err, &failure) {

@@ -118,9 +118,12 @@ func (r *recovery) run(ctx context.Context) (completed bool, err error) {
 	}
 	fault.Step("recovery decided")
 	if forward {
-		if err := r.bring(ctx, r.worktree.Activate, r.t.Held, r.t.Work.Tree); err != nil {
+		source := worktree.Source{Tree: r.t.Work.Tree, Root: r.t.Work.Root, Dir: string(r.t.Work.Subdirectory)}
+		plan, err := r.bring(ctx, r.worktree.Activate, r.t.Held, source)
+		if err != nil {
 			return false, err
 		}
+		r.t.Deployed.Conversions = plan.Conversions
 		unchecked := r.t.RefMoved && r.t.Phase == journal.Activating
 		if !unchecked || r.landed() || r.healthy(ctx) {
 			return true, r.complete(ctx)
@@ -163,13 +166,13 @@ func (r *recovery) forward(ctx context.Context) (bool, error) {
 // tracked file against the tree that the web root must hold now: what the
 // operations could not bring there, or somebody has changed since, is written
 // anew. other is the tree whose files may be there as well.
-func (r *recovery) bring(ctx context.Context, operations func(worktree.Record) error, other, tree git.OID) error {
+func (r *recovery) bring(ctx context.Context, operations func(worktree.Record) error, other git.OID, source worktree.Source) (*worktree.Plan, error) {
 	if r.t.Work.Link != nil {
-		return r.bringRelease(ctx, operations, tree)
+		return r.bringRelease(ctx, operations, source)
 	}
 	err := operations(r.t.Work)
 	if errors.Is(err, worktree.ErrMoved) && !r.Rebuild {
-		return err
+		return nil, err
 	}
 	objects := r.Repo.Objects(ctx)
 	defer objects.Close()
@@ -178,33 +181,46 @@ func (r *recovery) bring(ctx context.Context, operations func(worktree.Record) e
 		// Nothing is known of the files: those of the other tree must go.
 		r.Observe(Notice{Kind: Warning, Text: oneLine(err) + "; the files are compared with the commit instead"})
 		err = r.worktree.ClaimTree(objects, other)
-	case tree == r.t.Work.Tree:
-		err = r.worktree.ClaimTree(objects, tree)
+	case source.Tree == r.t.Work.Tree:
+		err = r.worktree.ClaimTree(objects, source.Tree)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	fault.Step("recovery: operations settled")
-	plan, err := r.worktree.Plan(ctx, tree, worktree.Known{})
+	plan, err := r.worktree.PlanSource(ctx, source, worktree.Known{})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	staged, err := r.worktree.Stage(ctx, plan, r.t.ID+"-recovery", nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	fault.Step("recovery: staged")
 	if err := staged.Activate(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := staged.PrepareIndex(); err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := staged.SwitchIndex(); err != nil {
-		return err
+		return nil, err
 	}
 	fault.Step("recovery: files settled")
-	return staged.Discard()
+	return plan, staged.Discard()
+}
+
+// held is where what the web root held before is from, as far as the records
+// say that.
+func (r *recovery) held(ctx context.Context, record *journal.Deployed) worktree.Source {
+	source := worktree.Source{Tree: r.t.Held}
+	if record != nil && record.Tree == r.t.Held && record.Subdirectory != "" {
+		objects := r.Repo.Objects(ctx)
+		defer objects.Close()
+		_, source.Root, _ = objects.Commit(record.Commit) // pruned: its attributes are not known
+		source.Dir = record.Subdirectory
+	}
+	return source
 }
 
 // healthy asks, of a release that was interrupted before it was found healthy,
@@ -260,7 +276,7 @@ func (r *recovery) undo(ctx context.Context) error {
 	if err := r.unmark(ctx, &r.worktree, &r.t.Deployed, held); err != nil {
 		return err
 	}
-	if err := r.bring(ctx, r.worktree.Undo, r.t.Work.Tree, r.t.Held); err != nil {
+	if _, err := r.bring(ctx, r.worktree.Undo, r.t.Work.Tree, r.held(ctx, held)); err != nil {
 		return err
 	}
 	if err := r.mark(&r.worktree, held); err != nil {

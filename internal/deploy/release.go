@@ -58,28 +58,41 @@ func (e *Environment) builds() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// planRelease chooses the release that will hold the tree, and compares the two.
-func (r *run) planRelease(ctx context.Context, tree git.OID) error {
-	if !r.known(r.held).Elsewhere {
+// planSource decides what to change so that the web root has what is to be
+// there.
+func (r *run) planSource(ctx context.Context, source worktree.Source) (err error) {
+	if r.Releases != nil {
+		return r.planRelease(ctx, source)
+	}
+	if r.plan, err = r.planInPlace(ctx, source, r.held); err == nil {
+		r.heldTree = r.plan.Held
+	}
+	return err
+}
+
+// planRelease chooses the release that will hold what is to be there, and
+// compares the two.
+func (r *run) planRelease(ctx context.Context, source worktree.Source) error {
+	if !r.elsewhere(r.held) {
 		var err error
 		if r.heldTree, err = r.Worktree.HeldTree(); err != nil {
 			return err
 		}
 	}
-	if err := r.adopt(); err != nil {
+	if err := r.adopt(ctx); err != nil {
 		return err
 	}
 	var err error
-	if r.target, err = r.Releases.Choose(tree, r.builds()); err != nil {
+	if r.target, err = r.Releases.Choose(source.Tree, r.builds()); err != nil {
 		return err
 	}
-	r.plan, err = r.target.Plan(ctx, tree)
+	r.plan, err = r.target.Plan(ctx, source)
 	return err
 }
 
 // adopt puts on record what the live release holds, where that was deployed in
 // place before the web root led there.
-func (r *run) adopt() error {
+func (r *run) adopt(ctx context.Context) error {
 	live, err := r.Releases.Live()
 	if err != nil || live == nil || r.heldTree.IsZero() {
 		return err
@@ -87,7 +100,11 @@ func (r *run) adopt() error {
 	if _, known := live.Known(); known {
 		return nil
 	}
-	if err := live.Adopt(r.heldTree); err != nil {
+	objects := r.Repo.Objects(ctx)
+	defer objects.Close()
+	if known := r.known(objects, r.held); known.Tree != r.heldTree {
+		return nil // git has put it there; in which way is not known
+	} else if err := live.Adopt(known); err != nil {
 		return fmt.Errorf("taking over release %s: %w", live.Name, err)
 	}
 	r.FindLive()
@@ -101,13 +118,14 @@ func (r *run) stageRelease(ctx context.Context, progress func(int)) error {
 	if rel.Live {
 		repair, err := rel.Repair(ctx, r.plan, r.event.ID, progress)
 		if err == nil {
-			r.change, r.work = repair, repair.Record
+			r.change, r.work, r.said = repair, repair.Record, repair.Warnings
 		}
 		return err
 	}
 	ready := rel.Ready(r.plan)
 	if !ready {
-		if err := rel.Bring(ctx, r.plan, r.event.ID, progress); err != nil {
+		var err error
+		if r.said, err = rel.Bring(ctx, r.plan, r.event.ID, progress); err != nil {
 			return err
 		}
 		if err := rel.Share(ctx); err != nil {
@@ -128,7 +146,7 @@ func (r *run) stageRelease(ctx context.Context, progress func(int)) error {
 		}
 		finish = rel.Finish
 	}
-	if err := finish(r.deployed.Tree, r.builds()); err != nil {
+	if err := finish(r.plan, r.builds()); err != nil {
 		return err
 	}
 	fault.Step("release finished")
@@ -155,27 +173,28 @@ func (r *run) switched() bool { return r.target != nil && !r.target.Live }
 
 // bringRelease is bring for a deployment that switched to another release: the
 // link leads to the one that is wanted, and that one is held against the tree.
-func (r *recovery) bringRelease(ctx context.Context, operations func(worktree.Record) error, tree git.OID) error {
+func (r *recovery) bringRelease(ctx context.Context, operations func(worktree.Record) error, source worktree.Source) (*worktree.Plan, error) {
 	err := operations(r.t.Work)
 	if err != nil && !(r.Rebuild && errors.Is(err, worktree.ErrMoved)) {
-		return err
+		return nil, err
 	}
 	if r.Releases == nil {
-		return fmt.Errorf("%q is a link to a release, and the configuration has no deploy.releases any more: put it back", r.t.Work.Directory)
+		return nil, fmt.Errorf("%q is a link to a release, and the configuration has no deploy.releases any more: put it back", r.t.Work.Directory)
 	}
 	fault.Step("recovery: operations settled")
 	live, err := r.Releases.Live()
 	if err != nil {
-		return err
+		return nil, err
 	}
+	plan := &worktree.Plan{}
 	if live == nil { // before the first deployment there was none
 		objects := r.Repo.Objects(ctx)
 		defer objects.Close()
 		err = r.Releases.Site.ClaimTree(objects, git.OID{})
 	} else {
-		err = live.Settle(ctx, tree, r.t.ID+"-recovery")
+		plan, err = live.Settle(ctx, source, r.t.ID+"-recovery")
 	}
 	r.FindLive()
 	fault.Step("recovery: files settled")
-	return err
+	return plan, err
 }

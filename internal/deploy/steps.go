@@ -43,18 +43,30 @@ func (e *Environment) moveRefs(ctx context.Context, why string, refs []git.RefUp
 	return err
 }
 
-// admitTree finds the commit that oid leads to, and its tree, which must leave
-// room for what a web root has beside it.
-func (e *Environment) admitTree(ctx context.Context, oid git.OID) (commit, tree git.OID, err error) {
+// admit finds the commit that oid leads to, and what of it goes into the web
+// root: that must leave room for what a web root has beside it.
+func (e *Environment) admit(ctx context.Context, oid git.OID) (commit git.OID, source worktree.Source, err error) {
 	objects := e.Repo.Objects(ctx)
 	defer objects.Close()
-	if commit, tree, err = objects.Commit(oid); err != nil {
-		return commit, tree, err
+	commit, root, err := objects.Commit(oid)
+	if err != nil {
+		return commit, source, err
 	}
-	if err := e.Conflict(objects, tree); err != nil {
-		return commit, tree, fmt.Errorf("refusing the tree: %w", err)
+	if source, err = e.Worktree.Source(objects, root); err == nil {
+		err = e.Conflict(objects, source.Tree)
 	}
-	return commit, tree, nil
+	if err != nil {
+		return commit, source, fmt.Errorf("refusing the tree: %w", err)
+	}
+	return commit, source, nil
+}
+
+// planInPlace compares the web root as it is served with what is to be there.
+func (e *Environment) planInPlace(ctx context.Context, source worktree.Source, held *journal.Deployed) (*worktree.Plan, error) {
+	objects := e.Repo.Objects(ctx)
+	known := e.known(objects, held)
+	objects.Close()
+	return e.Worktree.PlanSource(ctx, source, known)
 }
 
 // Conflict refuses a tree that has something of its own where the marker or a
@@ -78,11 +90,11 @@ func (e *Environment) Plan(ctx context.Context, commit git.OID) (*worktree.Plan,
 	if err != nil {
 		return nil, err
 	}
-	_, tree, err := e.admitTree(ctx, commit)
+	_, source, err := e.admit(ctx, commit)
 	if err != nil {
 		return nil, err
 	}
-	return e.Worktree.Plan(ctx, tree, e.known(held))
+	return e.planInPlace(ctx, source, held)
 }
 
 // Drift lists the tracked paths that are not on disk as they were deployed.
@@ -91,30 +103,42 @@ func (e *Environment) Drift(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.Worktree.Drift(ctx, e.known(held))
+	objects := e.Repo.Objects(ctx)
+	defer objects.Close()
+	return e.Worktree.Drift(ctx, e.known(objects, held))
 }
 
 // known is what the records say of the web root. They say nothing on a server
 // that was deployed to by other means.
-func (e *Environment) known(held *journal.Deployed) worktree.Known {
+func (e *Environment) known(objects *git.Objects, held *journal.Deployed) worktree.Known {
 	switch {
 	case held == nil:
 		return worktree.Known{}
-	case !sameDirectory(held.Directory, e.Worktree.Dir):
+	case e.elsewhere(held):
 		return worktree.Known{Deployed: true, Elsewhere: true, Tree: held.Elsewhere[e.Worktree.Dir]}
 	}
-	return worktree.Known{Deployed: true, Tree: held.Tree}
+	k := worktree.Known{Deployed: true, Tree: held.Tree, Subdirectory: held.Subdirectory, Conversions: held.Conversions}
+	if k.Subdirectory != "" {
+		// The commit may have been pruned; then its attributes are not known.
+		_, k.Root, _ = objects.Commit(held.Commit)
+	}
+	return k
 }
 
-// elsewhere remembers what the directories hold that were deployed to before
-// the configuration named this one.
-func (e *Environment) elsewhere(held *journal.Deployed) map[string]git.OID {
+// elsewhere tells that the records are about another directory.
+func (e *Environment) elsewhere(held *journal.Deployed) bool {
+	return held != nil && !sameDirectory(held.Directory, e.Worktree.Dir)
+}
+
+// others remembers what the directories hold that were deployed to before the
+// configuration named this one.
+func (e *Environment) others(held *journal.Deployed) map[string]git.OID {
 	if held == nil {
 		return nil
 	}
 	others := map[string]git.OID{}
 	maps.Copy(others, held.Elsewhere)
-	if !sameDirectory(held.Directory, e.Worktree.Dir) {
+	if e.elsewhere(held) {
 		others[held.Directory] = held.Tree
 	}
 	delete(others, e.Worktree.Dir)
@@ -154,10 +178,14 @@ func (e *Environment) holder(ctx context.Context, tree git.OID, held *journal.De
 	}
 	objects := e.Repo.Objects(ctx)
 	defer objects.Close()
-	if commit, root, err := objects.Commit(candidate); err == nil && root == tree {
-		return commit
+	commit, root, err := objects.Commit(candidate)
+	if err != nil {
+		return git.OID{}
 	}
-	return git.OID{}
+	if source, err := e.Worktree.Source(objects, root); err != nil || source.Tree != tree {
+		return git.OID{}
+	}
+	return commit
 }
 
 // Held returns what the web root holds by the index and the records; nil when
@@ -168,7 +196,7 @@ func (e *Environment) Held(ctx context.Context, branch git.OID) (*journal.Deploy
 	if err != nil {
 		return nil, err
 	}
-	if e.known(held).Elsewhere {
+	if e.elsewhere(held) {
 		return nil, nil
 	}
 	tree, err := e.Worktree.HeldTree()

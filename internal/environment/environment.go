@@ -57,7 +57,8 @@ func Open(dir string, environ []string, observe func(deploy.Notice)) (*Environme
 		Environ: commandEnvironment(environ), Marker: cfg.Deploy.Marker,
 		Worktree: &worktree.Worktree{
 			Repo: repo, StateDir: state.Dir, Dir: cfg.Deploy.Directory, Verify: cfg.Deploy.Verify,
-			Symlinks: cfg.Deploy.Symlinks, MaxFiles: cfg.Deploy.MaxFiles, MaxBytes: cfg.Deploy.MaxBytes,
+			Subdirectory: cfg.Deploy.Subdirectory,
+			Symlinks:     cfg.Deploy.Symlinks, MaxFiles: cfg.Deploy.MaxFiles, MaxBytes: cfg.Deploy.MaxBytes,
 		},
 	}
 	if cfg.Deploy.Releases != "" {

@@ -60,6 +60,7 @@ type layout struct {
 	hashSize int  // bytes of an object name
 	plain    bool // go-git reads it correctly
 	files    bool // a ref that is not packed is a file of its own
+	replaces bool // with files: some objects may be replaced by others
 }
 
 // readLayout decides whether go-git may read the repository. It would fail on,
@@ -68,7 +69,7 @@ type layout struct {
 // large pack is left to git too: go-git loads the whole index of every pack
 // before it reads one object.
 func (r *Repository) readLayout() layout {
-	l := layout{hashSize: 20, files: true}
+	l := layout{hashSize: 20, files: true, replaces: r.replacesObjects()}
 	data, err := os.ReadFile(filepath.Join(r.Dir, "config"))
 	if err != nil {
 		return l
@@ -86,7 +87,7 @@ func (r *Repository) readLayout() layout {
 		return l
 	}
 	l.plain = !r.quarantined() && !exists(filepath.Join(r.Dir, "objects/info/alternates")) &&
-		!r.replacesObjects() && r.packIndexBytes() < 1<<20
+		!l.replaces && r.packIndexBytes() < 1<<20
 	return l
 }
 

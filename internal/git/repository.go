@@ -87,7 +87,7 @@ func gitEnvironment(dir string, environ []string) []string {
 		case "PATH":
 			path = value != ""
 		case "HOME", "XDG_CONFIG_HOME", "TMPDIR",
-			"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM",
+			"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_ATTR_NOSYSTEM",
 			"GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_QUARANTINE_PATH":
 		default:
 			continue

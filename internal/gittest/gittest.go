@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -22,6 +23,32 @@ func Environ() []string {
 		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1",
 		"GIT_AUTHOR_NAME=T", "GIT_AUTHOR_EMAIL=t@example.com", "GIT_AUTHOR_DATE=1700000000 +0000",
 		"GIT_COMMITTER_NAME=T", "GIT_COMMITTER_EMAIL=t@example.com", "GIT_COMMITTER_DATE=1700000000 +0000",
+	}
+}
+
+// Counting is Environ with a git that writes down how it is called. calls
+// returns that, from the time before on.
+func Counting(t testing.TB) (environ []string, calls func() []string) {
+	t.Helper()
+	dir := Dir(t)
+	log := filepath.Join(dir, "calls")
+	script := fmt.Sprintf("#!/bin/sh\necho \"$*\" >>'%s'\nPATH='%s'\nexec git \"$@\"\n", log, os.Getenv("PATH"))
+	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// A child that is forked now would have the script open for writing, and it
+	// could not be run.
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(filepath.Join(dir, "bin/git"), []byte(script), 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(Environ()[1:], "PATH="+filepath.Join(dir, "bin")), func() []string {
+		data, _ := os.ReadFile(log)
+		os.Remove(log)
+		lines := strings.Split(string(data), "\n")
+		return lines[:len(lines)-1]
 	}
 }
 

@@ -147,6 +147,11 @@ type Deployed struct {
 	Previous  git.OID   `json:"previous"`
 	Directory string    `json:"directory"`
 	At        time.Time `json:"at"`
+	// Subdirectory is the part of the commit whose tree Tree is, "" for all of it.
+	Subdirectory string `json:"subdirectory,omitempty"`
+	// Conversions is what the conversions of contents depended on; "" where a
+	// version deployed that had none.
+	Conversions string `json:"conversions,omitempty"`
 	// Tag is the one that the release was promoted with last, short; "" for
 	// none.
 	Tag string `json:"tag,omitempty"`

@@ -120,6 +120,9 @@ func ShowPlan(c *console.Console, e *environment.Environment, commit git.OID, pl
 	if plan.Repairs > 0 {
 		c.Say("plan: %s of these because the disk has something else than was deployed", count(plan.Repairs, "file"))
 	}
+	if len(plan.Pointers) > 0 {
+		c.Say("plan: %q would be a pointer of Git LFS: git-lfs is not set up on this server", plan.Pointers[0])
+	}
 	shown := 0
 	for _, w := range plan.Writes {
 		if shown++; shown <= maxShown {

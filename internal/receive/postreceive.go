@@ -202,7 +202,9 @@ func (r *after) deploy(ctx context.Context, d policy.Decision) error {
 // beside.
 func (p *push) reportDeployed(done *deploy.Outcome) {
 	p.report.add(deployed(p.env.Environment, done))
-	p.warnSubmodules(done)
+	for _, o := range remarks(done) {
+		p.report.add(o)
+	}
 	if done.Promoted != nil {
 		p.report.add(promoted(done.Promoted))
 	}
@@ -220,14 +222,6 @@ func (r *after) notDeployed(err error, d policy.Decision) error {
 		again.Hint = "push a commit that mends it, or run \"bluegreen deploy\" on the server to try this one again"
 	}
 	return &again
-}
-
-// warnSubmodules tells of what "git push" does not bring along.
-func (p *push) warnSubmodules(done *deploy.Outcome) {
-	for _, path := range done.Submodules {
-		p.report.add(outcome{level: warning, text: fmt.Sprintf(
-			"%s is deployed, but the submodule %q is an empty directory: its files are not part of the push", done.Commit.Short(), path)})
-	}
 }
 
 // pusher is who signed the push, as pre-receive saw, or who sent it.

@@ -248,14 +248,13 @@ func (g *gate) checkTree(ctx context.Context, d policy.Decision) error {
 	if err != nil {
 		return fmt.Errorf("refusing %q: %w", d.Ref, err)
 	}
-	var old git.OID
-	if !d.Old.IsZero() {
-		if _, old, err = objects.Commit(d.Old); err != nil {
-			old = git.OID{}
-		}
-	}
 	w := g.env.Worktree
-	changes, err := tree.Diff(objects, old, root, w.MaxFiles)
+	old := g.treeOf(objects, d.Old)
+	source, err := w.Source(objects, root)
+	var changes []tree.Change
+	if root = source.Tree; err == nil {
+		changes, err = tree.Diff(objects, old, root, w.MaxFiles)
+	}
 	if err == nil {
 		err = worktree.CheckSymlinks(objects, root, changes, w.Symlinks)
 	}
@@ -269,4 +268,21 @@ func (g *gate) checkTree(ctx context.Context, d policy.Decision) error {
 		return fmt.Errorf("refusing the tree of %s: %w", d.New.Short(), err)
 	}
 	return nil
+}
+
+// treeOf returns the tree that a commit put into the web root, as far as that
+// can be told.
+func (g *gate) treeOf(objects *git.Objects, commit git.OID) git.OID {
+	if commit.IsZero() {
+		return git.OID{}
+	}
+	_, root, err := objects.Commit(commit)
+	if err != nil {
+		return git.OID{}
+	}
+	source, err := g.env.Worktree.Source(objects, root)
+	if err != nil {
+		return git.OID{}
+	}
+	return source.Tree
 }

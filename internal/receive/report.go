@@ -144,6 +144,9 @@ func ShowPromoted(c *console.Console, done *deploy.Promoted) {
 func Succeeded(c *console.Console, e *deploy.Environment, o *deploy.Outcome) {
 	r := report{}
 	r.add(deployed(e, o))
+	for _, remark := range remarks(o) {
+		r.add(remark)
+	}
 	r.print(c)
 }
 

@@ -21,19 +21,18 @@ import (
 	"bluegreen/internal/worktree"
 )
 
-// Plan compares the release with a tree. It makes the directories of a release
-// that is not there yet.
-func (rel *Release) Plan(ctx context.Context, target git.OID) (*worktree.Plan, error) {
+// Plan compares the release with what it is to hold. It makes the directories of
+// a release that is not there yet.
+func (rel *Release) Plan(ctx context.Context, source worktree.Source) (*worktree.Plan, error) {
 	w := rel.Worktree
 	if err := rel.makeDirs(); err != nil {
 		return nil, fmt.Errorf("making the directory of release %s: %w", rel.Name, err)
 	}
 	if rel.held == nil {
-		// Whatever is there is written anew.
-		return w.Plan(ctx, target, worktree.Known{Deployed: true, Elsewhere: true})
+		return w.PlanSource(ctx, source, rel.known())
 	}
 	stamps := rel.sealed
-	if rel.held.Tree == target {
+	if rel.held.Tree == source.Tree {
 		stamps = rel.finished
 	}
 	var err error
@@ -42,12 +41,22 @@ func (rel *Release) Plan(ctx context.Context, target git.OID) (*worktree.Plan, e
 	}
 	// A build may have changed files of the commit, and so may somebody who has
 	// left other traces.
-	if !rel.untouched || rel.held.Build != "" && rel.held.Tree != target {
+	if !rel.untouched || rel.held.Build != "" && rel.held.Tree != source.Tree {
 		verified := *w
 		verified.Verify = true
 		w = &verified
 	}
-	return w.Plan(ctx, target, worktree.Known{Deployed: true, Tree: rel.held.Tree})
+	return w.PlanSource(ctx, source, rel.known())
+}
+
+// known is what is on record of the release, for a plan. Where that is nothing,
+// whatever is there is written anew.
+func (rel *Release) known() worktree.Known {
+	if rel.held == nil {
+		return worktree.Known{Deployed: true, Elsewhere: true}
+	}
+	return worktree.Known{Deployed: true, Tree: rel.held.Tree, Root: rel.held.Root,
+		Subdirectory: rel.held.Subdirectory, Conversions: rel.held.Conversions}
 }
 
 func (rel *Release) makeDirs() error {
@@ -88,31 +97,28 @@ func (rel *Release) Ready(p *worktree.Plan) bool {
 
 // Bring carries out a plan for a release that is not live. Until Finish nothing
 // is on record of what it holds: after a crash in between, or an error, it is
-// made anew. progress is told how many files are done.
-func (rel *Release) Bring(ctx context.Context, p *worktree.Plan, id string, progress func(done int)) error {
+// made anew. progress is told how many files are done. said is what git and its
+// filters had to say.
+func (rel *Release) Bring(ctx context.Context, p *worktree.Plan, id string, progress func(done int)) (said []string, err error) {
 	if err := rel.forget(); err != nil {
-		return err
+		return nil, err
 	}
 	fault.Step("release marked")
-	var err error
 	if rel.Worktree.Twin, err = rel.releases.twin(); err != nil {
-		return err
+		return nil, err
 	}
 	staged, err := rel.Worktree.Stage(ctx, p, id, progress)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := staged.Activate(); err != nil {
-		return errors.Join(err, staged.Discard())
+	if err = staged.Activate(); err == nil {
+		fault.Step("release written")
+		err = staged.PrepareIndex()
 	}
-	fault.Step("release written")
-	if err := staged.PrepareIndex(); err != nil {
-		return errors.Join(err, staged.Discard())
+	if err == nil {
+		_, err = staged.SwitchIndex()
 	}
-	if _, err := staged.SwitchIndex(); err != nil {
-		return errors.Join(err, staged.Discard())
-	}
-	return staged.Discard()
+	return staged.Warnings, errors.Join(err, staged.Discard())
 }
 
 // forget takes what the release holds off the record, durably.
@@ -241,7 +247,7 @@ func (rel *Release) renew(stamps *worktree.Stamps) error {
 
 // Finish makes the release durable and puts on record what it holds. build is
 // the digest of what has been run in it, "" for nothing.
-func (rel *Release) Finish(tree git.OID, build string) error {
+func (rel *Release) Finish(p *worktree.Plan, build string) error {
 	if build != "" {
 		finished := rel.sealed.Clone()
 		if err := rel.Worktree.Renew(finished, slices.Collect(maps.Keys(finished.Dirs))...); err != nil {
@@ -259,7 +265,7 @@ func (rel *Release) Finish(tree git.OID, build string) error {
 			return err
 		}
 	}
-	return rel.Use(tree, build)
+	return rel.Use(p, build)
 }
 
 func sameFilesystem(a, b string) bool {
@@ -267,18 +273,25 @@ func sameFilesystem(a, b string) bool {
 	return unix.Stat(a, &stA) == nil && unix.Stat(b, &stB) == nil && stA.Dev == stB.Dev
 }
 
-// Use puts on record that the release holds the tree, and is used now.
-func (rel *Release) Use(tree git.OID, build string) error {
+// Use puts on record that the release holds what the plan has led to, and is
+// used now.
+func (rel *Release) Use(p *worktree.Plan, build string) error {
+	source := p.Source()
+	return rel.use(&held{Tree: source.Tree, Root: source.Root, Subdirectory: source.Dir, Conversions: p.Conversions, Build: build})
+}
+
+func (rel *Release) use(h *held) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(rel.Worktree.Dir, &st); err != nil {
 		return fmt.Errorf("looking at release %s: %w", rel.Name, err)
 	}
-	return rel.write(&held{Tree: tree, Inode: st.Ino, Used: time.Now().UTC(), Build: build})
+	h.Inode, h.Used = st.Ino, time.Now().UTC()
+	return rel.write(h)
 }
 
-// Adopt puts on record that the release holds the tree, by the repository's
-// index: it was deployed to in place, before it became a release.
-func (rel *Release) Adopt(tree git.OID) error {
+// Adopt puts on record that the release holds what is known of the web root, by
+// the repository's index: it was deployed to in place, before it became a release.
+func (rel *Release) Adopt(known worktree.Known) error {
 	if err := rel.makeDirs(); err != nil {
 		return err
 	}
@@ -292,7 +305,7 @@ func (rel *Release) Adopt(tree git.OID) error {
 	if err := durable.SyncDir(rel.Worktree.StateDir); err != nil {
 		return err
 	}
-	return rel.Use(tree, "")
+	return rel.use(&held{Tree: known.Tree, Root: known.Root, Subdirectory: known.Subdirectory, Conversions: known.Conversions})
 }
 
 // Conflict refuses the tree of a commit that has something of its own where a

@@ -91,44 +91,34 @@ func (rel *Release) Publish() (warning string, err error) {
 }
 
 // Settle is for a recovery: it brings the live release, served as it is, to
-// exactly the tree, and the repository's index after it.
-func (rel *Release) Settle(ctx context.Context, target git.OID, id string) error {
+// exactly the source, and the repository's index after it.
+func (rel *Release) Settle(ctx context.Context, source worktree.Source, id string) (*worktree.Plan, error) {
 	w := *rel.Worktree
 	w.Verify = true
-	known := worktree.Known{Deployed: true}
-	if rel.held == nil {
-		known.Elsewhere = true // whatever is there is written anew
-	} else {
-		known.Tree = rel.held.Tree
-	}
-	p, err := w.Plan(ctx, target, known)
+	p, err := w.PlanSource(ctx, source, rel.known())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	staged, err := w.Stage(ctx, p, id, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := staged.Activate(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := staged.PrepareIndex(); err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := staged.SwitchIndex(); err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := rel.Publish(); err != nil {
-		return err
+		return nil, err
 	}
-	build := ""
-	if rel.held != nil {
-		build = rel.held.Build
-	}
-	if rel.held == nil || rel.held.Tree != target {
-		if err := rel.Finish(target, build); err != nil {
-			return err
+	if rel.held == nil || rel.held.Tree != source.Tree {
+		if err := rel.Finish(p, ""); err != nil {
+			return nil, err
 		}
 	}
-	return staged.Discard()
+	return p, staged.Discard()
 }

@@ -59,7 +59,13 @@ type Release struct {
 
 // held is what is on record of a release.
 type held struct {
-	Tree  git.OID   `json:"tree"`
+	Tree git.OID `json:"tree"`
+	// Root and Subdirectory are those of the source that the tree is from, and
+	// Conversions is what the plan said of the contents.
+	Root         git.OID `json:"root,omitzero"`
+	Subdirectory string  `json:"subdirectory,omitempty"`
+	Conversions  string  `json:"conversions,omitempty"`
+
 	Inode uint64    `json:"inode"` // of the directory: another one may have its name
 	Used  time.Time `json:"used"`  // when it was brought to the tree, or chosen again
 	Build string    `json:"build"` // digest of the staged commands that have run in it, "" for none

@@ -48,7 +48,7 @@ func (s *site) deploy(tree git.OID, digest string, build func(dir string)) *Rele
 	s.Helper()
 	rel, err := s.Choose(tree, digest)
 	s.must(err)
-	plan, err := rel.Plan(s.Context(), tree)
+	plan, err := rel.Plan(s.Context(), worktree.Source{Tree: tree})
 	s.must(err)
 	if rel.Live {
 		repair, err := rel.Repair(s.Context(), plan, "test", nil)
@@ -61,15 +61,16 @@ func (s *site) deploy(tree git.OID, digest string, build func(dir string)) *Rele
 		return rel
 	}
 	if rel.Ready(plan) {
-		s.must(rel.Use(tree, digest))
+		s.must(rel.Use(plan, digest))
 	} else {
-		s.must(rel.Bring(s.Context(), plan, "test", nil))
+		_, err := rel.Bring(s.Context(), plan, "test", nil)
+		s.must(err)
 		s.must(rel.Share(s.Context()))
 		s.must(rel.Seal())
 		if build != nil {
 			build(rel.Worktree.Dir)
 		}
-		s.must(rel.Finish(tree, digest))
+		s.must(rel.Finish(plan, digest))
 	}
 	change, err := rel.Switch(tree)
 	s.must(err)
@@ -202,12 +203,13 @@ func TestChoose(t *testing.T) {
 	// One that was tried and not kept is no way back.
 	rel, err := s.Choose(trees[4], "")
 	s.must(err)
-	plan, err := rel.Plan(t.Context(), trees[4])
+	plan, err := rel.Plan(t.Context(), worktree.Source{Tree: trees[4]})
 	s.must(err)
-	s.must(rel.Bring(t.Context(), plan, "test", nil))
+	_, err = rel.Bring(t.Context(), plan, "test", nil)
+	s.must(err)
 	s.must(rel.Share(t.Context()))
 	s.must(rel.Seal())
-	s.must(rel.Finish(trees[4], ""))
+	s.must(rel.Finish(plan, ""))
 	chosen(trees[5], "", "1")
 	chosen(trees[4], "", "1")
 	// Nor is one of which nothing is known.

@@ -2,10 +2,12 @@ package worktree
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -28,14 +30,16 @@ func sortWrites(writes []Write) {
 //
 // Like "git checkout -f", it also returns files whose inode has changed and
 // whose mode is not the one that a new file would get, when modes is not nil.
-func (w *Worktree) sweep(ctx context.Context, x, written *index.Index, places []int, modes *umask) ([]int, error) {
+// Contents are what conv says that a checkout makes of them.
+func (w *Worktree) sweep(ctx context.Context, x, written *index.Index, places []int, modes *umask, conv *conversions) ([]int, error) {
 	workers := min(runtime.GOMAXPROCS(0), 4, len(places)/512+1)
 	found := make([][]int, workers)
+	doubtful := make([][]int, workers)
 	errs := make([]error, workers)
 	var wg sync.WaitGroup
 	for n := range workers {
 		run := places[n*len(places)/workers : (n+1)*len(places)/workers]
-		wg.Go(func() { found[n], errs[n] = w.sweepRun(ctx, x, written, run, modes) })
+		wg.Go(func() { found[n], doubtful[n], errs[n] = w.sweepRun(ctx, x, written, run, modes, conv) })
 	}
 	wg.Wait()
 	var drifted []int
@@ -45,39 +49,53 @@ func (w *Worktree) sweep(ctx context.Context, x, written *index.Index, places []
 		}
 		drifted = append(drifted, found[n]...)
 	}
+	if left := slices.Concat(doubtful...); len(left) > 0 {
+		more, err := w.settle(ctx, conv, x, written, left, modes)
+		if err != nil {
+			return nil, err
+		}
+		drifted = append(drifted, more...)
+		slices.Sort(drifted)
+	}
 	return drifted, nil
 }
 
-func (w *Worktree) sweepRun(ctx context.Context, x, written *index.Index, places []int, modes *umask) (drifted []int, err error) {
+func (w *Worktree) sweepRun(ctx context.Context, x, written *index.Index, places []int, modes *umask, conv *conversions) (drifted, doubtful []int, err error) {
 	r, err := openRoot(w.Dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer r.close()
 	for _, i := range places {
 		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("looking for changed files: %w", err)
+			return nil, nil, fmt.Errorf("looking for changed files: %w", err)
 		}
-		e := &x.Entries[i]
-		clean, err := r.holds(e, written, w.Repo.HashSize(), modes)
-		if err != nil {
-			return nil, err
-		}
-		if !clean {
+		clean, err := r.holds(&x.Entries[i], written, w.Repo.HashSize(), modes, conv)
+		switch {
+		case errors.Is(err, errDoubtful):
+			doubtful = append(doubtful, i)
+		case err != nil:
+			return nil, nil, err
+		case !clean:
 			drifted = append(drifted, i)
 		}
 	}
-	return drifted, nil
+	return drifted, doubtful, nil
 }
+
+// errDoubtful is what holds returns where the content decides, and may be
+// converted.
+var errDoubtful = errors.New("the content is not known")
 
 // holds tells whether the disk has what e says. It reads the file only when
 // its inode does not prove it.
-func (r *root) holds(e *index.Entry, written *index.Index, hashSize int, modes *umask) (bool, error) {
+func (r *root) holds(e *index.Entry, written *index.Index, hashSize int, modes *umask, conv *conversions) (bool, error) {
 	st, absent, err := r.lstat(e.Path)
-	if err != nil || absent || !sameType(e.Mode, &st) {
+	mode := conv.mode(e.Mode)
+	if err != nil || absent || !sameType(mode, &st) {
 		return false, err
 	}
-	if e.Mode == tree.Submodule {
+	if mode == tree.Submodule {
 		return true, nil
 	}
 	now := index.StatOf(&st)
@@ -86,8 +104,11 @@ func (r *root) holds(e *index.Entry, written *index.Index, hashSize int, modes *
 	if old == now && !written.Racy(e) {
 		return true, nil
 	}
-	if modes != nil && e.Mode != tree.Symlink && st.Mode&0o7777 != modes.of(e.Mode) {
+	if modes != nil && mode != tree.Symlink && st.Mode&0o7777 != modes.of(mode) {
 		return false, nil
+	}
+	if conv.possible() {
+		return false, errDoubtful
 	}
 	oid, err := r.hashFile(e.Path, &st, hashSize)
 	if err != nil || oid != e.OID {
@@ -177,7 +198,16 @@ func (w *Worktree) Drift(ctx context.Context, known Known) ([]string, error) {
 	for i := range places {
 		places[i] = i
 	}
-	drifted, err := w.sweep(ctx, x, x, places, nil)
+	rules, err := w.Repo.Rules(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conv, err := w.conversionsOf(objects, rules, x, known.source(known.Tree))
+	if err != nil {
+		return nil, err
+	}
+	conv.settled = known.Deployed && !known.Elsewhere && known.Conversions == ""
+	drifted, err := w.sweep(ctx, x, x, places, nil, conv)
 	if err != nil {
 		return nil, err
 	}

@@ -36,6 +36,10 @@ type Worktree struct {
 	// is served from Dir, and nothing is recorded of it before.
 	Unsynced bool
 
+	// Subdirectory is the part of a commit that becomes the web root, "" for all
+	// of it.
+	Subdirectory string
+
 	Verify   bool   // also repair tracked files that changed on disk
 	Symlinks string // "inside", "any" or "none"
 	MaxFiles int64
@@ -53,12 +57,28 @@ type Plan struct {
 	Repairs int
 	// Submodules names the gitlinks that are written as empty directories.
 	Submodules []string
-	Bytes      int64 // to be written
+	// Pointers names the files of Git LFS of which only pointers are written,
+	// because it is not set up here.
+	Pointers []string
+	Bytes    int64 // to be written, before git converts them
+	// Conversions stands for what the conversions of contents depend on, for
+	// Known of the next plan.
+	Conversions string
+
+	source      Source
+	conversions *conversions
+	doubted     []int // places in the next index of what must be compared by content
+	total       int64 // bytes that the web root will hold
+	reserve     int64 // bytes that conversions may need beyond Bytes
+	grown       int64 // bytes that they have needed
 
 	next *index.Index
 	// dropped are those of Deletes that were submodules: directories.
 	dropped map[string]bool
 }
+
+// Source is where what the web root will hold comes from.
+func (p *Plan) Source() Source { return p.source }
 
 // Paths lists the paths that are to be written.
 func (p *Plan) Paths() []string {
@@ -73,7 +93,9 @@ func (p *Plan) Paths() []string {
 type Write struct {
 	Path string
 	tree.Item
-	entry int // its place in the next index
+	entry    int   // its place in the next index
+	converts bool  // git's checkout changes its contents, so git writes it
+	size     int64 // as it is committed
 }
 
 // Index returns the path of the index file.
@@ -94,6 +116,21 @@ type Known struct {
 	Tree     git.OID // that the web root holds, zero for none
 	// Elsewhere tells that the index is about another directory.
 	Elsewhere bool
+	// Root and Subdirectory are those of the Source that the tree is from.
+	Root         git.OID
+	Subdirectory string
+	// Conversions is what the plan said of it; "" where contents were written
+	// as they are committed.
+	Conversions string
+}
+
+// source is where the tree that the web root holds is from, as far as that is
+// known.
+func (k Known) source(held git.OID) Source {
+	if k.Elsewhere || k.Tree != held {
+		return Source{Tree: held}
+	}
+	return Source{Tree: held, Root: k.Root, Dir: k.Subdirectory}
 }
 
 // readIndex reads what the web root holds. An index that is damaged, that only
@@ -129,10 +166,26 @@ func indexOf(objects tree.Objects, root git.OID) (*index.Index, error) {
 	return x, nil
 }
 
-// Plan compares the web root with the tree of a commit.
-func (w *Worktree) Plan(ctx context.Context, target git.OID, known Known) (*Plan, error) {
+// Plan compares the web root with a commit, whose tree is root.
+func (w *Worktree) Plan(ctx context.Context, root git.OID, known Known) (*Plan, error) {
 	objects := w.Repo.Objects(ctx)
 	defer objects.Close()
+	source, err := w.Source(objects, root)
+	if err != nil {
+		return nil, fmt.Errorf("refusing the tree: %w", err)
+	}
+	return w.plan(ctx, objects, source, known)
+}
+
+// PlanSource is Plan for a part of a commit that is known already.
+func (w *Worktree) PlanSource(ctx context.Context, source Source, known Known) (*Plan, error) {
+	objects := w.Repo.Objects(ctx)
+	defer objects.Close()
+	return w.plan(ctx, objects, source, known)
+}
+
+func (w *Worktree) plan(ctx context.Context, objects *git.Objects, source Source, known Known) (*Plan, error) {
+	target := source.Tree
 	current, err := w.readIndex(objects, known)
 	if err != nil {
 		return nil, err
@@ -149,12 +202,18 @@ func (w *Worktree) Plan(ctx context.Context, target git.OID, known Known) (*Plan
 	if err := CheckSymlinks(objects, target, changes, w.Symlinks); err != nil {
 		return nil, fmt.Errorf("refusing the tree: %w", err)
 	}
-	p := &Plan{Held: old, Tree: target, dropped: map[string]bool{}}
+	p := &Plan{Held: old, Tree: target, source: source, dropped: map[string]bool{}}
 	unchanged := p.merge(current, changes)
 	if int64(len(p.next.Entries)) > w.MaxFiles {
 		return nil, fmt.Errorf("refusing the tree: more than max_files = %d files", w.MaxFiles)
 	}
+	if unchanged, err = w.convert(ctx, objects, p, current, unchanged, known); err != nil {
+		return nil, err
+	}
 	if err := w.addDrift(ctx, p, current, unchanged); err != nil {
+		return nil, err
+	}
+	if err := w.markWrites(ctx, objects, p); err != nil {
 		return nil, err
 	}
 	return p, w.measure(objects, p)
@@ -253,9 +312,11 @@ func (w *Worktree) addDrift(ctx context.Context, p *Plan, current *index.Index, 
 				e.Stat.Size = 0
 			}
 		}
-		return nil
+		if unchanged = p.doubted; len(unchanged) == 0 {
+			return nil
+		}
 	}
-	drifted, err := w.sweep(ctx, p.next, current, unchanged, readUmask())
+	drifted, err := w.sweep(ctx, p.next, current, unchanged, readUmask(), p.conversions)
 	if err != nil || len(drifted) == 0 {
 		return err
 	}
@@ -264,7 +325,7 @@ func (w *Worktree) addDrift(ctx context.Context, p *Plan, current *index.Index, 
 		e.Stat = index.Stat{}
 		p.Writes = append(p.Writes, Write{Path: e.Path, Item: e.Item, entry: i})
 	}
-	p.Repairs = len(drifted)
+	p.Repairs = len(without(drifted, p.doubted))
 	sortWrites(p.Writes)
 	return nil
 }
@@ -273,9 +334,9 @@ func (w *Worktree) addDrift(ctx context.Context, p *Plan, current *index.Index, 
 // root will hold against max_bytes.
 func (w *Worktree) measure(objects *git.Objects, p *Plan) error {
 	var total int64
-	written := make(map[int]bool, len(p.Writes))
-	for _, write := range p.Writes {
-		written[write.entry] = true
+	written := make(map[int]*Write, len(p.Writes))
+	for n := range p.Writes {
+		written[p.Writes[n].entry] = &p.Writes[n]
 	}
 	var asked []int // entries whose Stat does not say how large they are
 	var oids []git.OID
@@ -283,7 +344,7 @@ func (w *Worktree) measure(objects *git.Objects, p *Plan) error {
 		e := &p.next.Entries[i]
 		switch {
 		case e.Mode == tree.Submodule:
-		case written[i] || e.Stat.Size == 0:
+		case written[i] != nil || e.Stat.Size == 0:
 			asked = append(asked, i)
 			oids = append(oids, e.OID)
 		default:
@@ -296,10 +357,15 @@ func (w *Worktree) measure(objects *git.Objects, p *Plan) error {
 	}
 	for n, i := range asked {
 		total += sizes[n]
-		if written[i] {
+		if write := written[i]; write != nil {
+			write.size = sizes[n]
 			p.Bytes += sizes[n]
+			if write.converts {
+				p.reserve += sizes[n] // UTF-16 is twice as long; of filters nobody knows
+			}
 		}
 	}
+	p.total = total
 	if total > w.MaxBytes {
 		return fmt.Errorf("refusing the tree: it unpacks to %d bytes, more than max_bytes = %d", total, w.MaxBytes)
 	}

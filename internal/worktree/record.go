@@ -16,6 +16,9 @@ type Record struct {
 	Directory Path    `json:"directory"`
 	Inode     uint64  `json:"inode"` // of the directory: another one may be mounted there
 	Tree      git.OID `json:"tree"`
+	// Root and Subdirectory are those of the Source that the tree is from.
+	Root         git.OID `json:"root,omitzero"`
+	Subdirectory Path    `json:"subdirectory,omitempty"`
 	// Stages is empty when there is nothing to do.
 	Stages     []Stage     `json:"stages"`
 	Operations []Operation `json:"operations"`

@@ -21,6 +21,8 @@ import (
 // undone.
 type Staged struct {
 	Record Record
+	// Warnings are what git had to say of conversions that did not fail.
+	Warnings []string
 
 	worktree *Worktree
 	plan     *Plan
@@ -37,7 +39,8 @@ type Staged struct {
 // many files are done, from several goroutines. When Stage fails nothing is
 // left behind; when the process dies, CleanUp removes what it wrote.
 func (w *Worktree) Stage(ctx context.Context, p *Plan, id string, progress func(done int)) (*Staged, error) {
-	s := &Staged{worktree: w, plan: p, singles: map[int]int{}, id: id, Record: Record{Directory: Path(w.Dir), Tree: p.Tree}}
+	s := &Staged{worktree: w, plan: p, singles: map[int]int{}, id: id, Record: Record{Directory: Path(w.Dir), Tree: p.Tree,
+		Root: p.source.Root, Subdirectory: Path(p.source.Dir)}}
 	if len(p.Writes) == 0 && len(p.Deletes) == 0 {
 		return s, nil
 	}
@@ -89,16 +92,18 @@ func (s *Staged) fill(ctx context.Context, web *root, progress func(int)) error 
 	return nil
 }
 
+// reserveBytes and reserveInodes are left free.
+const reserveBytes, reserveInodes = 16 << 20, 256
+
 // enoughRoom refuses what would fill the disk, with room left for the web
 // server and for our own records.
 func (w *Worktree) enoughRoom(p *Plan) error {
-	const reserveBytes, reserveInodes = 16 << 20, 256
 	var fs unix.Statfs_t
 	if err := unix.Statfs(w.Dir, &fs); err != nil {
 		return fmt.Errorf("looking for free space in %q: %w", w.Dir, err)
 	}
 	blocks := int64(len(p.Writes)) // each file ends in a block of its own
-	need := p.Bytes + blocks*fs.Bsize/2
+	need := p.Bytes + p.reserve + blocks*fs.Bsize/2
 	if free := int64(fs.Bavail) * fs.Bsize; len(p.Writes) > 0 && need+reserveBytes > free {
 		return fmt.Errorf("not enough room in %q: %d bytes are needed, %d are free", w.Dir, need+reserveBytes, free)
 	}
@@ -232,7 +237,7 @@ func (w *Worktree) CleanUp() error {
 		return fmt.Errorf("looking for leftovers: %w", err)
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), stagePrefix) {
+		if strings.HasPrefix(e.Name(), stagePrefix) || strings.HasPrefix(e.Name(), scratchPrefix) && leftBehind(e) {
 			r.Stages = append(r.Stages, Stage{Path: Path(e.Name())})
 		}
 	}

@@ -38,6 +38,9 @@ func (s *Staged) write(ctx context.Context, places []place, progress func(int)) 
 			progress(int(n))
 		}
 	}
+	if places, err = s.convert(ctx, places, written); err != nil {
+		return err
+	}
 	if len(places) < bulk {
 		err = s.writeFew(ctx, places, written)
 	} else {
@@ -169,7 +172,7 @@ func (s *Staged) writeRun(ctx context.Context, places []place, from, to int, wri
 func (s *Staged) writeOne(at place, write *Write, content func(io.Writer) error) error {
 	var st unix.Stat_t
 	var err error
-	if write.Mode == tree.Symlink {
+	if s.plan.conversions.mode(write.Mode) == tree.Symlink {
 		err = at.makeSymlink(&st, content)
 	} else {
 		perm := uint32(0o666)
@@ -177,7 +180,7 @@ func (s *Staged) writeOne(at place, write *Write, content func(io.Writer) error)
 			perm = 0o777
 		}
 		each := len(s.plan.Writes) <= fsyncEach && !s.worktree.Unsynced
-		err = at.makeFile(perm, each, s.worktree.twinTime(write), &st, content)
+		err = at.makeFile(perm, each, s.worktree.twinTime(write, write.size), &st, content)
 	}
 	if err != nil {
 		return fmt.Errorf("staging %q: %w", write.Path, err)
@@ -187,13 +190,14 @@ func (s *Staged) writeOne(at place, write *Write, content func(io.Writer) error)
 }
 
 // twinTime is the modification time that the file has in the twin, nil where it
-// is not there or is another one.
-func (w *Worktree) twinTime(write *Write) *unix.Timespec {
+// is not there or is another one: also where git converts the same blob to another
+// size there.
+func (w *Worktree) twinTime(write *Write, size int64) *unix.Timespec {
 	if w.Twin == nil {
 		return nil
 	}
 	e := w.Twin.Find(write.Path)
-	if e == nil || e.Item != write.Item || e.Stat.MTimeSec == 0 {
+	if e == nil || e.Item != write.Item || e.Stat.MTimeSec == 0 || e.Stat.Size != uint32(size) {
 		return nil
 	}
 	return &unix.Timespec{Sec: int64(e.Stat.MTimeSec), Nsec: int64(e.Stat.MTimeNsec)}

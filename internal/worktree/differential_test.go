@@ -1,0 +1,421 @@
+package worktree
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"bluegreen/internal/git"
+	"bluegreen/internal/gittest"
+)
+
+// TestDifferential deploys made-up histories, commit after commit, in each kind
+// of repository and by each strategy, and holds the web root against what the
+// server's own git writes into an empty directory: contents, modes, links. What
+// the repository's index says must be what git finds.
+func TestDifferential(t *testing.T) {
+	t.Parallel()
+	for i, run := range differentialRuns() {
+		t.Run(run.kind.name+"/"+run.strategy.name, func(t *testing.T) {
+			t.Parallel()
+			differ(t, run.kind, run.strategy, differentialSeed+uint64(i), differentialCommits)
+		})
+	}
+}
+
+// With these the histories have every kind of change.
+const (
+	differentialSeed    = 29
+	differentialCommits = 12
+)
+
+type differentialRun struct {
+	kind     repositoryKind
+	strategy strategy
+}
+
+// differentialRuns has every kind of repository, and every strategy; the fuzz
+// target has all that they make together.
+func differentialRuns() []differentialRun {
+	var runs []differentialRun
+	for i := range max(len(repositoryKinds), len(strategies)) {
+		runs = append(runs, differentialRun{repositoryKinds[i%len(repositoryKinds)], strategies[i%len(strategies)]})
+	}
+	return runs
+}
+
+// FuzzDifferential is TestDifferential with histories of any seed.
+func FuzzDifferential(f *testing.F) {
+	f.Fuzz(func(t *testing.T, seed uint64, kind, strategy uint8) {
+		differ(t, repositoryKinds[int(kind)%len(repositoryKinds)], strategies[int(strategy)%len(strategies)], seed, 4)
+	})
+}
+
+// TestAttributeHistory holds that the histories have every kind of change.
+func TestAttributeHistory(t *testing.T) {
+	t.Parallel()
+	done := map[string]int{}
+	for i := range differentialRuns() {
+		_, more := gittest.AttributeHistory(differentialSeed+uint64(i), differentialCommits)
+		for kind, n := range more {
+			done[kind] += n
+		}
+	}
+	replaceAll := []string{"many", "nothing", "back", "empty tree"} // are not made here
+	for _, kind := range append(gittest.Kinds(), gittest.AttributeKinds()...) {
+		if done[kind] == 0 && !slices.Contains(replaceAll, kind) {
+			t.Errorf("no history has a change of the kind %q", kind)
+		}
+	}
+}
+
+// A repositoryKind is a way to store a repository.
+type repositoryKind struct {
+	name string
+	init []string // flags of "git init"
+	// pack stores what a repository has in its own way, and may return another
+	// one that has the same.
+	pack func(t *testing.T, repo string, commits []string) string
+}
+
+var repositoryKinds = []repositoryKind{
+	{name: "plain", pack: func(t *testing.T, repo string, commits []string) string {
+		gittest.Git(t, repo, "config", "fetch.unpackLimit", "100000")
+		loose := gittest.Bare(t)
+		gittest.Git(t, loose, "config", "fetch.unpackLimit", "100000")
+		gittest.Git(t, loose, "fetch", "-q", repo, "+refs/heads/*:refs/heads/*")
+		return loose
+	}},
+	{name: "packed", pack: func(t *testing.T, repo string, commits []string) string {
+		gittest.Git(t, repo, "repack", "-q", "-a", "-d", "--depth=50", "--window=50")
+		gittest.Git(t, repo, "pack-refs", "--all")
+		return repo
+	}},
+	{name: "alternates", pack: func(t *testing.T, repo string, commits []string) string {
+		return gittest.Clone(t, repo, "--shared")
+	}},
+	{name: "SHA-256", init: []string{"--object-format=sha256"}},
+	{name: "reftable", init: []string{"--ref-format=reftable"}},
+	{name: "multi-pack-index", pack: func(t *testing.T, repo string, commits []string) string {
+		gittest.Git(t, repo, "config", "core.multiPackIndex", "true")
+		objects := gittest.Git(t, repo, "rev-list", "--objects", "--no-object-names", commits[len(commits)/2])
+		gittest.Run(t, repo, nil, objects, "pack-objects", "-q", "objects/pack/pack")
+		gittest.Git(t, repo, "multi-pack-index", "write")
+		return repo
+	}},
+	{name: "replace refs", pack: func(t *testing.T, repo string, commits []string) string {
+		// A commit, a tree and some blobs take the place of others.
+		gittest.Git(t, repo, "replace", commits[3], commits[5])
+		trees := gittest.TreesOf(t, repo, commits)
+		gittest.Git(t, repo, "replace", trees[7], trees[9])
+		seen := map[string]bool{}
+		for _, line := range strings.Split(gittest.Git(t, repo, "ls-tree", "-r", commits[len(commits)-1]), "\n") {
+			if fields := strings.Fields(line); len(fields) > 2 && fields[0] != gittest.Gitlink && fields[0] != gittest.Symlink && len(seen) < 4 && !seen[fields[2]] {
+				seen[fields[2]] = true
+				gittest.Git(t, repo, "replace", fields[2], gittest.Object(t, repo, "blob", "replaced\n"+fields[2]))
+			}
+		}
+		return repo
+	}},
+	{name: "shared", init: []string{"--shared=0660"}},
+}
+
+// A strategy is a way in which commits get into a web root.
+type strategy struct {
+	name string
+	// new prepares it. deploy then brings the web root to a commit with that
+	// tree, and returns what is known of the web root from then on.
+	new func(t *testing.T, w *Worktree) (deploy func(t *testing.T, tree git.OID) Known)
+	// status tells that git status on the repository's index says the truth
+	// about the web root.
+	status bool
+	// settled tells that settings stay as they are: nobody could know what they
+	// were.
+	settled bool
+}
+
+var strategies = []strategy{
+	{name: "in place", status: true, new: func(t *testing.T, w *Worktree) func(*testing.T, git.OID) Known {
+		w.Verify = true
+		return remembering(w)
+	}},
+	{name: "in place, not verified", status: true, new: func(t *testing.T, w *Worktree) func(*testing.T, git.OID) Known {
+		deploy := remembering(w)
+		return func(t *testing.T, tree git.OID) Known {
+			t.Helper()
+			known := deploy(t, tree)
+			settle(t, w) // else unchanged files are marked for git to look at again
+			return known
+		}
+	}},
+	{name: "without records", status: true, settled: true, new: func(t *testing.T, w *Worktree) func(*testing.T, git.OID) Known {
+		w.Verify = true
+		return func(t *testing.T, tree git.OID) Known {
+			t.Helper()
+			w.deploy(t, tree.String(), nil)
+			return Known{}
+		}
+	}},
+	{name: "subdirectory", new: func(t *testing.T, w *Worktree) func(*testing.T, git.OID) Known {
+		w.Verify, w.Subdirectory = true, "pub/www"
+		return remembering(w)
+	}},
+}
+
+// remembering deploys in place, with the records of the deployment before.
+func remembering(w *Worktree) func(t *testing.T, tree git.OID) Known {
+	var known Known
+	return func(t *testing.T, tree git.OID) Known {
+		t.Helper()
+		plan, err := w.Plan(t.Context(), tree, known)
+		if err != nil {
+			t.Fatalf("planning: %v", err)
+		}
+		staged, err := w.Stage(t.Context(), plan, "test", nil)
+		if err != nil {
+			t.Fatalf("staging: %v", err)
+		}
+		w.finish(t, staged)
+		known = Known{Deployed: true, Tree: plan.Tree, Root: tree, Subdirectory: w.Subdirectory, Conversions: plan.Conversions}
+		return known
+	}
+}
+
+// settle makes the index newer than all files: git then trusts what it says of
+// them.
+func settle(t *testing.T, w *Worktree) {
+	t.Helper()
+	later := time.Now().Add(time.Hour)
+	if err := os.Chtimes(w.Index(), later, later); err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+}
+
+func differ(t *testing.T, kind repositoryKind, strategy strategy, seed uint64, n int) {
+	t.Helper()
+	history, _ := gittest.AttributeHistory(seed, n)
+	if kind.name == "SHA-256" {
+		for _, tree := range history {
+			maps.DeleteFunc(tree, func(_ string, node gittest.Node) bool { return node.Mode == gittest.Gitlink })
+		}
+	}
+	w, commits, environ := differentialSite(t, kind, strategy, history)
+	deploy := strategy.new(t, w)
+	random := rand.New(rand.NewPCG(seed, 1))
+	trees := gittest.TreesOf(t, w.Repo.Dir, commits)
+	for i, commit := range commits {
+		setting := ""
+		if i > 0 && random.IntN(2) == 0 && !strategy.settled {
+			setting = changeSettings(t, w.Repo.Dir, environ, random)
+		}
+		known := deploy(t, oid(t, trees[i]))
+		theirs := filepath.Join(gittest.Dir(t), "fresh")
+		freshCheckout(t, w, environ, theirs, commit)
+		want := gittest.Snap(t, filepath.Join(theirs, filepath.FromSlash(w.Subdirectory)), false)
+		if diff := want.Diff(gittest.Snap(t, w.Dir, false)); diff != "" {
+			t.Errorf("our web root is not what git checkout -f makes:\n%s", diff)
+		}
+		if strategy.status {
+			differStatus(t, w, environ, commit)
+		}
+		if drift, err := w.Drift(t.Context(), known); err != nil || len(drift) > 0 {
+			t.Errorf("drift %q, %v", drift, err)
+		}
+		if t.Failed() {
+			t.Fatalf("at commit %d, seed %d, after %q", i, seed, setting)
+		}
+		os.RemoveAll(theirs)
+	}
+}
+
+// differentialSite makes a repository of a kind with a history, and an empty
+// web root.
+func differentialSite(t *testing.T, kind repositoryKind, strategy strategy, history []gittest.Tree) (w *Worktree, commits, environ []string) {
+	t.Helper()
+	dir := gittest.Dir(t)
+	repo := filepath.Join(dir, "repo.git")
+	if _, err := gittest.Try("/", nil, "", append(append([]string{"init", "-q", "--bare", "-b", "master"}, kind.init...), repo)...); err != nil {
+		t.Skipf("this git does not know the kind: %v", err)
+	}
+	if strategy.name == "subdirectory" {
+		history = moved(history)
+	}
+	commits = gittest.Commits(t, repo, history...)
+	if kind.pack != nil {
+		repo = kind.pack(t, repo, commits)
+	}
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	filters := append(gittest.Filters(), "filter.process.process", "GORACE=atexit_sleep_ms=0 "+program+" "+filterArgument)
+	for i := 0; i < len(filters); i += 2 {
+		gittest.Git(t, repo, "config", filters[i], filters[i+1])
+	}
+	environ = append(gittest.Environ(), "XDG_CONFIG_HOME="+filepath.Join(dir, "xdg"))
+	w = newWorktree(t, repo, filepath.Join(dir, "www"))
+	if w.Repo, err = git.Open(repo, environ); err != nil {
+		t.Fatal(err)
+	}
+	return w, commits, environ
+}
+
+// moved puts the trees of a history into a directory, below attributes that
+// change, too.
+func moved(history []gittest.Tree) []gittest.Tree {
+	var below []gittest.Tree
+	for i, tree := range history {
+		whole := gittest.Files("README", "not deployed\n", "pub/other", "nor this\n", "pub/www/here", "deployed\n")
+		for path, node := range tree {
+			whole["pub/www/"+path] = node
+		}
+		above := []string{"", "*.txt text eol=crlf\n", "pub/www/*.up filter=upper\n/a.txt ident\n"}
+		whole[".gitattributes"] = gittest.Node{Mode: gittest.File, Data: above[i%3]}
+		whole["pub/.gitattributes"] = gittest.Node{Mode: gittest.File, Data: above[i/3%3]}
+		below = append(below, whole)
+	}
+	return below
+}
+
+// changeSettings changes one of the settings that conversions depend on.
+func changeSettings(t *testing.T, repo string, environ []string, random *rand.Rand) string {
+	t.Helper()
+	pick := func(values ...string) string { return values[random.IntN(len(values))] }
+	file := func(path string) string {
+		write(t, path, pick("", "*.txt text eol=crlf\n", "*.id ident\n[attr]windows ident\n", "* text=auto\n*.up filter=upper\n"))
+		return path
+	}
+	set := func(key, value string) string {
+		gittest.Git(t, repo, "config", key, value)
+		return key + "=" + value
+	}
+	switch random.IntN(8) {
+	case 7:
+		set("checkout.thresholdForParallelism", "1")
+		return set("checkout.workers", pick("2", "1"))
+	case 0:
+		return set("core.autocrlf", pick("true", "false", "input"))
+	case 1:
+		return set("core.eol", pick("crlf", "lf", "native"))
+	case 2:
+		return set("core.symlinks", pick("true", "false"))
+	case 3:
+		return set("filter.upper.smudge", pick("tr a-z A-Z", "tr a-m A-M"))
+	case 4:
+		return file(filepath.Join(repo, "info/attributes"))
+	case 5:
+		xdg, _ := strings.CutPrefix(environ[len(environ)-1], "XDG_CONFIG_HOME=")
+		return file(filepath.Join(xdg, "git/attributes"))
+	}
+	return set("core.attributesFile", pick(file(filepath.Join(repo, "more attributes")), "", "relative", "/nonexistent"))
+}
+
+// freshCheckout has git write the commit into a directory that is empty.
+func freshCheckout(t *testing.T, w *Worktree, environ []string, dir, commit string) {
+	t.Helper()
+	mkdir(t, dir, 0o755)
+	env := append(slices.Clone(environ), "GIT_INDEX_FILE="+filepath.Join(t.TempDir(), "index"))
+	gittest.Run(t, "/", env, "", "--git-dir="+w.Repo.Dir, "--work-tree="+dir, "checkout", "-q", "-f", "--detach", commit)
+}
+
+// differStatus fails unless git finds the web root as the index says.
+func differStatus(t *testing.T, w *Worktree, environ []string, commit string) {
+	t.Helper()
+	st, err := os.Stat(w.Index())
+	if os.IsNotExist(err) {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	settle(t, w)
+	env := append(slices.Clone(environ), "GIT_OPTIONAL_LOCKS=0")
+	if said := gittest.Run(t, "/", env, "", "--git-dir="+w.Repo.Dir, "--work-tree="+w.Dir, "status", "--porcelain"); said != "" {
+		t.Errorf("git status --porcelain at %s: %s", commit, said)
+	}
+	if err := os.Chtimes(w.Index(), st.ModTime(), st.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// filterArgument has the test binary play a filter that stays.
+const filterArgument = "play-filter-process"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == filterArgument {
+		if err := playFilter(bufio.NewReader(os.Stdin), os.Stdout); err != nil && err != io.EOF {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// playFilter speaks git's protocol for filters that stay: what it is given it
+// returns with the path in front.
+func playFilter(in *bufio.Reader, out io.Writer) error {
+	say := func(packets ...string) {
+		for _, p := range packets {
+			if p == "" {
+				io.WriteString(out, "0000")
+			} else {
+				fmt.Fprintf(out, "%04x%s", len(p)+4, p)
+			}
+		}
+	}
+	hear := func() ([]string, error) {
+		var packets []string
+		for {
+			head := make([]byte, 4)
+			if _, err := io.ReadFull(in, head); err != nil {
+				return nil, err
+			}
+			size, err := strconv.ParseUint(string(head), 16, 16)
+			if err != nil || size == 0 {
+				return packets, err
+			}
+			packet := make([]byte, size-4)
+			if _, err := io.ReadFull(in, packet); err != nil {
+				return nil, err
+			}
+			packets = append(packets, string(packet))
+		}
+	}
+	for _, answer := range [][]string{{"git-filter-server\n", "version=2\n", ""}, {"capability=smudge\n", ""}} {
+		if _, err := hear(); err != nil {
+			return err
+		}
+		say(answer...)
+	}
+	for {
+		command, err := hear()
+		if err != nil {
+			return err
+		}
+		content, err := hear()
+		if err != nil {
+			return err
+		}
+		var data bytes.Buffer
+		data.WriteString(strings.Join(command[1:2], ""))
+		for _, packet := range content {
+			data.WriteString(packet)
+		}
+		say("status=success\n", "")
+		for chunk := range slices.Chunk(data.Bytes(), 60000) {
+			say(string(chunk))
+		}
+		say("", "")
+	}
+}
