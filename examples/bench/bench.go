@@ -109,7 +109,7 @@ type track struct {
 
 func (b *bench) measureScenario(ctx context.Context, p *place, s scenario) error {
 	if b.rounds > 0 {
-		s.rounds, s.warmups = b.rounds, min(s.warmups, 1)
+		s.rounds = b.rounds
 	}
 	tracks, err := b.tracks(ctx, p, s)
 	if err != nil {
@@ -122,6 +122,9 @@ func (b *bench) measureScenario(ctx context.Context, p *place, s scenario) error
 	rounds := s.rounds + s.warmups
 	if n := len(tracks[0].moves); n > 1 {
 		rounds = min(rounds, n)
+	}
+	if rounds <= s.warmups {
+		return leftOut("there are too few commits")
 	}
 	for round := range rounds {
 		for i := range tracks {

@@ -102,7 +102,7 @@ func (d *drawing) group(r *run, s scenario, site string) {
 	}
 	heading := s.heading(site, r.Place)
 	d.text("group", 20, d.y+14, heading)
-	d.text("small end", chartWidth-20, d.y+14, string(s.metric))
+	d.text("small end", chartWidth-20, d.y+14, string(s.metric)+"; × against the bash hook")
 	d.y += lineHeight + 2
 	top := d.y
 	var said []string

@@ -107,7 +107,7 @@ func (v *server) check(ctx context.Context, sh *shell, before string) error {
 	}
 	changes := []string{"diff-tree", "-r", "--raw", "-z", "--no-abbrev", before, v.at}
 	if before == "" {
-		changes = []string{"diff-tree", "-r", "--root", "--raw", "-z", "--no-abbrev", "--no-commit-id", v.site.base}
+		changes = []string{"ls-tree", "-r", "-z", v.at}
 	}
 	for _, args := range [][]string{changes, {"ls-tree", "-z", v.at}} {
 		out, err := sh.git(ctx, v.site.source(), args...)

@@ -44,8 +44,10 @@ func hookTimes(path string) (map[string]float64, error) {
 			times[names[child]] += 1000 * event.Relative
 		}
 	}
-	if len(names) > 0 && len(times) == 0 {
-		return nil, fmt.Errorf("git's trace tells of no hook that ended")
+	for _, name := range names {
+		if _, ended := times[name]; !ended {
+			return nil, fmt.Errorf("git's trace does not tell of the end of %s", name)
+		}
 	}
 	return times, lines.Err()
 }

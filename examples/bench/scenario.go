@@ -106,7 +106,7 @@ func scenarios() []scenario {
 			contestants: all, metric: inHooks, rounds: 9, warmups: 2,
 			moves: func(s *site) []move { return chain(s.steps) }},
 		{name: "history", title: "commit after commit of a real history", sites: []string{"history"},
-			contestants: all, metric: inHooks, rounds: 20,
+			contestants: all, metric: inHooks, rounds: 18, warmups: 2,
 			moves: func(s *site) []move { return chain(s.steps) }},
 		{name: "cold", title: "cold, the whole site into an empty web root", sites: []string{"100k"},
 			contestants: cold, metric: inHooks, rounds: 5, fresh: true, moves: base},
