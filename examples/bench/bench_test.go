@@ -55,7 +55,7 @@ func TestBench(t *testing.T) {
 			if len(l.Samples) != 2 {
 				t.Errorf("%s with %s has %d rounds, and not 2", s.name, site, len(l.Samples))
 			}
-			if one := l.Samples[0]; one.Whole <= 0 || one.hooks() > one.Whole || (len(one.Hooks) == 1) != (s.metric != wholePush) {
+			if one := l.Samples[0]; one.Whole <= 0 || one.CPU <= 0 || one.hooks() > one.Whole || (len(one.Hooks) == 1) != (s.metric != wholePush) {
 				t.Errorf("%s with %s: %+v", s.name, site, one)
 			}
 		}

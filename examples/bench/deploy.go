@@ -64,9 +64,11 @@ func (v *server) deploy(ctx context.Context, sh *shell, commit string, byCommand
 	if w.memory {
 		j.started = peaks.start
 	}
+	var cpu time.Duration
+	j.cpu = &cpu
 	began := time.Now()
 	_, err = sh.run(ctx, j)
-	s.Whole = milliseconds(time.Since(began))
+	s.Whole, s.CPU = milliseconds(time.Since(began)), milliseconds(cpu)
 	s.OwnPeak, s.GitPeak = peaks.stop()
 	if err != nil {
 		return s, fmt.Errorf("%s with %s: %w", nameOf(v.contestant), siteTitle(v.site.name), err)

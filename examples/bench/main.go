@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -35,6 +36,13 @@ type options struct {
 func parseOptions(args []string) (options, error) {
 	var o options
 	var chosen [3]string
+	var names, keys []string
+	for _, s := range scenarios() {
+		names = append(names, s.name)
+	}
+	for _, c := range contestants() {
+		keys = append(keys, c.key)
+	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.StringVar(&o.bin, "bin", "bin", "the `directory` with the built programs")
 	flags.StringVar(&o.to, "out", "dist/bench", "the `directory` that tables, chart and numbers go to")
@@ -42,9 +50,9 @@ func parseOptions(args []string) (options, error) {
 	flags.StringVar(&o.image, "image", os.TempDir(), "the `directory` that the ext4 image lies in while it is needed")
 	flags.StringVar(&o.repository, "history", ".", "the `repository` whose last commits are the real history")
 	flags.StringVar(&o.profile, "profile", "", "write profiles of the hooks to this `directory`; -bin needs programs with the build tag profile")
-	flags.StringVar(&chosen[0], "scenario", "", "only these `scenarios`, separated by commas")
+	flags.StringVar(&chosen[0], "scenario", "", "only these `scenarios`, separated by commas: "+strings.Join(names, ", "))
 	flags.StringVar(&chosen[1], "place", "", "only these `places`: tmpfs, ext4")
-	flags.StringVar(&chosen[2], "contestant", "", "only these `contestants`")
+	flags.StringVar(&chosen[2], "contestant", "", "only these `contestants`: "+strings.Join(keys, ", "))
 	flags.IntVar(&o.rounds, "rounds", 0, "so many rounds of each scenario")
 	flags.Float64Var(&o.scale, "scale", 1, "make all sites this much smaller, to try things out")
 	if err := flags.Parse(args); err != nil {
@@ -55,13 +63,6 @@ func parseOptions(args []string) (options, error) {
 	}
 	if o.scale <= 0 || o.scale > 1 {
 		return o, fmt.Errorf("-scale is %v, and not between 0 and 1", o.scale)
-	}
-	var names, keys []string
-	for _, s := range scenarios() {
-		names = append(names, s.name)
-	}
-	for _, c := range contestants() {
-		keys = append(keys, c.key)
 	}
 	var wrong [3]error
 	o.scenarios, wrong[0] = choose("scenario", chosen[0], names)

@@ -39,6 +39,7 @@ type lane struct {
 // A sample is one measured deployment.
 type sample struct {
 	Whole   float64            `json:"whole_ms"` // git push, as the client sees it, or the command
+	CPU     float64            `json:"cpu_ms"`   // of all processors, for all of it
 	Hooks   map[string]float64 `json:"hooks_ms,omitempty"`
 	OwnPeak int64              `json:"own_peak_bytes,omitempty"` // memory of our programs at the worst moment
 	GitPeak int64              `json:"git_peak_bytes,omitempty"` // of the git commands that a hook starts
@@ -63,6 +64,7 @@ type metric string
 const (
 	wholePush metric = "whole push"
 	inHooks   metric = "time in the hooks"
+	cpuTime   metric = "CPU, whole push"
 	ownMemory metric = "peak memory of our programs"
 	gitMemory metric = "peak memory of git in the hook"
 )
@@ -71,6 +73,8 @@ func (m metric) of(s sample) float64 {
 	switch m {
 	case wholePush:
 		return s.Whole
+	case cpuTime:
+		return s.CPU
 	case ownMemory:
 		return float64(s.OwnPeak)
 	case gitMemory:

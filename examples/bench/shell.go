@@ -38,7 +38,8 @@ type job struct {
 	stdin   io.Reader
 	timeout time.Duration // 10 minutes where it is 0
 	started func(pid int)
-	status  *int // takes an exit status that is not 0, which is no error then
+	status  *int           // takes an exit status that is not 0, which is no error then
+	cpu     *time.Duration // takes the processors' time, also of all that was started and waited for
 }
 
 // run runs a job and returns all that it has printed. It does not outlive ctx,
@@ -65,6 +66,9 @@ func (sh *shell) run(ctx context.Context, j job) (string, error) {
 	if ctx.Err() != nil {
 		gone(cmd.Process.Pid)
 		err = context.Cause(ctx)
+	}
+	if j.cpu != nil {
+		*j.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	}
 	if status := cmd.ProcessState.ExitCode(); j.status != nil && status > 0 {
 		*j.status, err = status, nil

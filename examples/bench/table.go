@@ -72,6 +72,7 @@ func (r *run) table(b *strings.Builder, s scenario) {
 		if s.metric != wholePush {
 			head = append(head, string(wholePush))
 		}
+		head = append(head, string(cpuTime))
 		for _, key := range opponents {
 			head = append(head, "faster than "+nameOf(key))
 		}
@@ -92,6 +93,7 @@ func (r *run) cells(l lane, s scenario, opponents []string) []string {
 	if s.metric != wholePush {
 		cells = append(cells, duration(spreadOf(l.series(wholePush)).Median))
 	}
+	cells = append(cells, duration(spreadOf(l.series(cpuTime)).Median))
 	for _, key := range opponents {
 		if key == l.Contestant {
 			cells = append(cells, "–")
