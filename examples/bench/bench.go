@@ -152,19 +152,38 @@ func (b *bench) measureScenario(ctx context.Context, p *place, s scenario) error
 	measured := run{Scenario: s.name, Place: p.name}
 	for _, t := range tracks {
 		measured.Lanes = append(measured.Lanes, t.lane)
-		fmt.Fprintf(b.out, "  %-36s %-34s %s\n", siteTitle(t.Site), strings.ReplaceAll(nameOf(t.Contestant), "`", ""), s.metric.text(t.lane))
+		fmt.Fprintf(b.out, "  %-36s %-34s %s%s\n", siteTitle(t.Site), strings.ReplaceAll(nameOf(t.Contestant), "`", ""), s.metric.text(t.lane), t.parts())
 	}
 	b.results.Runs = append(b.results.Runs, measured)
 	return nil
 }
 
-// text is the middle of a lane, as a person reads it.
+// text is what a lane comes to: the worst of memory, the middle of times.
 func (m metric) text(l lane) string {
-	middle := spreadOf(l.series(m)).Median
-	if m == ownMemory || m == gitMemory {
-		return significant(middle/1e6) + " MB"
+	if m == ownMemory {
+		return fmt.Sprintf("%s MB, and git %s MB", significant(spreadOf(l.series(m)).Max/1e6), significant(spreadOf(l.series(gitMemory)).Max/1e6))
 	}
-	return duration(middle)
+	return duration(spreadOf(l.series(m)).Median)
+}
+
+// parts tells how long each of several hooks took.
+func (l lane) parts() string {
+	var parts []string
+	for _, name := range hookNames() {
+		var series []float64
+		for _, s := range l.Samples {
+			if ms, ran := s.Hooks[name]; ran {
+				series = append(series, ms)
+			}
+		}
+		if len(series) > 0 {
+			parts = append(parts, fmt.Sprintf("%s %s", name, duration(spreadOf(series).Median)))
+		}
+	}
+	if len(parts) < 2 {
+		return ""
+	}
+	return " (" + strings.Join(parts, ", ") + ")"
 }
 
 // tracks makes the sites and servers of a scenario.

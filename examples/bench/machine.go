@@ -30,10 +30,7 @@ func describeMachine(ctx context.Context, sh *shell) machine {
 	m := machine{Cores: runtime.NumCPU(), Go: runtime.Version()}
 	cpu, _ := os.ReadFile("/proc/cpuinfo")
 	m.CPU = field(string(cpu), "model name")
-	memory, _ := os.ReadFile("/proc/meminfo")
-	if kilobytes, err := strconv.ParseInt(strings.TrimSuffix(field(string(memory), "MemTotal"), " kB"), 10, 64); err == nil {
-		m.Memory = kilobytes << 10
-	}
+	m.Memory, _ = memoryOf("MemTotal")
 	var name unix.Utsname
 	if unix.Uname(&name) == nil {
 		m.Kernel = unix.ByteSliceToString(name.Sysname[:]) + " " + unix.ByteSliceToString(name.Release[:])
@@ -44,6 +41,22 @@ func describeMachine(ctx context.Context, sh *shell) machine {
 	m.Load = strings.Join(strings.Fields(string(load))[:min(3, len(strings.Fields(string(load))))], " ")
 	return m
 }
+
+// memoryOf is a number of /proc/meminfo, in bytes.
+func memoryOf(name string) (int64, error) {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	kilobytes, err := strconv.ParseInt(strings.TrimSuffix(field(string(text), name), " kB"), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("/proc/meminfo: %s: %w", name, err)
+	}
+	return kilobytes << 10, nil
+}
+
+// availableMemory is what can be taken without making others smaller.
+func availableMemory() (int64, error) { return memoryOf("MemAvailable") }
 
 // field is the first value of a name in a file of /proc.
 func field(text, name string) string {

@@ -23,8 +23,10 @@ type place struct {
 	name  string
 	about string // the filesystem in words
 	dir   string
-	undo  []func() error // in order
-	made  int            // directories so far
+	// beneath is what is free of what the filesystem itself lies in.
+	beneath func() (int64, error)
+	undo    []func() error // in order
+	made    int            // directories so far
 	// servers that go on from scenario to scenario, and copies of the sites.
 	servers map[string]*server
 	sites   map[string]*site
@@ -49,9 +51,19 @@ func (p *place) settle() error {
 
 // room is what is free, in bytes.
 func (p *place) room() (int64, error) {
+	here, err := free(p.dir)
+	if err != nil || p.beneath == nil {
+		return here, err
+	}
+	beneath, err := p.beneath()
+	return min(here, beneath), err
+}
+
+// free is what a filesystem has left.
+func free(dir string) (int64, error) {
 	var st unix.Statfs_t
-	if err := unix.Statfs(p.dir, &st); err != nil {
-		return 0, &os.PathError{Op: "statfs", Path: p.dir, Err: err}
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
 	return int64(st.Bavail) * st.Bsize, nil
 }
@@ -92,7 +104,7 @@ func (p *place) openMemory() error {
 	if err != nil {
 		return leftOut(err.Error())
 	}
-	p.dir, p.about = dir, memory
+	p.dir, p.about, p.beneath = dir, memory, availableMemory
 	p.undo = append(p.undo, func() error { return os.RemoveAll(dir) })
 	return nil
 }
@@ -112,7 +124,7 @@ func (p *place) openImage(ctx context.Context, sh *shell, dir string) error {
 		return err
 	}
 	image := filepath.Join(work, "image")
-	p.dir = filepath.Join(work, "mounted")
+	p.dir, p.beneath = filepath.Join(work, "mounted"), func() (int64, error) { return free(work) }
 	p.undo = append(p.undo, func() error { return os.RemoveAll(work) })
 	err = errors.Join(os.Mkdir(p.dir, 0o755), os.WriteFile(image, nil, 0o600), os.Truncate(image, imageBytes))
 	if err != nil {

@@ -123,6 +123,7 @@ func (r *run) memoryTable(b *strings.Builder, site string) {
 		}
 		row(b, cells...)
 	}
+	b.WriteString("\nThe largest process of each kind, at its worst. Of the packs, which git maps into\nits memory, those parts count that it has read.\n")
 }
 
 func row(b *strings.Builder, cells ...string) {
