@@ -3,7 +3,7 @@
 // workers, and the releases of Capistrano and Deployer. All contestants deploy
 // the same commits, in turn, round by round, and what counts is the ratio
 // within a round. It writes a Markdown table, a chart and the raw numbers, of
-// which "-from" makes tables and chart again. With "-profile" it is not the
+// which "-from" makes tables and chart again; "-out" says where they go. With "-profile" it is not the
 // time that is looked at, but what the time is spent on.
 //
 // It works in new directories of /dev/shm, and of an ext4 image that it mounts
@@ -139,9 +139,12 @@ func (b *bench) report(err error) error {
 	}
 	err = errors.Join(err, b.results.save(b.to))
 	for _, o := range b.results.outcomes() {
-		verdict := "reached"
-		if !o.met() {
-			verdict = "NOT REACHED"
+		verdict := "NOT REACHED"
+		switch {
+		case b.scale != 1:
+			verdict = "not judged at this scale"
+		case o.met():
+			verdict = "reached"
 		}
 		fmt.Fprintf(b.out, "%s, %s, %s: %s; %s: %s\n", o.work, o.place, nameOf(o.subject), o.measured(), o.target(), verdict)
 	}

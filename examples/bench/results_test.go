@@ -133,6 +133,11 @@ func TestMarkdown(t *testing.T) {
 	if strings.Contains(text, "bluegreen, `releases`") {
 		t.Error("the tables have what was not measured")
 	}
+	scaled := measured()
+	scaled.Scale = 0.1
+	if text := scaled.markdown(); strings.Contains(text, "| yes |") || !strings.Contains(text, "| not judged |") || !strings.Contains(text, "only 0.1 times") {
+		t.Errorf("goals are judged by a tenth of a site:\n%s", text)
+	}
 }
 
 func TestChart(t *testing.T) {

@@ -40,7 +40,10 @@ func (r *results) goalTable(b *strings.Builder) {
 	b.WriteString("\n## What must be reached\n\n| work | on | contestant | against | goal | measured | |\n| --- | --- | --- | --- | --- | --: | --- |\n")
 	for _, o := range outcomes {
 		met := "**no**"
-		if o.met() {
+		switch {
+		case r.Scale != 1:
+			met = "not judged"
+		case o.met():
 			met = "yes"
 		}
 		opponent := "itself"
