@@ -2,9 +2,9 @@
 // what people use instead – the tutorial's bash hook, git checkout with several
 // workers, and the releases of Capistrano and Deployer. All contestants deploy
 // the same commits, in turn, round by round, and what counts is the ratio
-// within a round. It writes a Markdown table, a chart and the raw numbers, of
-// which "-from" makes tables and chart again; "-out" says where they go. With "-profile" it is not the
-// time that is looked at, but what the time is spent on.
+// within a round. It writes tables in Markdown, a chart and the raw numbers, of
+// which "-from" makes tables and chart again; "-out" says where they go. With
+// "-profile" it looks at what the time is spent on, and not at the time.
 //
 // It works in new directories of /dev/shm, and of an ext4 image that it mounts
 // where it is root, and removes them at its end.

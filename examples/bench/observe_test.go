@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"maps"
 	"os"
@@ -55,15 +56,11 @@ func TestHighWater(t *testing.T) {
 	}
 }
 
-// TestSampler looks at a hook that has started one of our programs and a git
-// command, which wait for the end of their input.
+// TestSampler looks at a script that has started one of our programs and a git
+// command, which wait for the end of their input. Git counts in a hook alone.
 func TestSampler(t *testing.T) {
 	t.Parallel()
 	cat, err := exec.LookPath("cat")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,24 +68,37 @@ func TestSampler(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hook := filepath.Join(dir, "post-receive")
-	const script = "#!/usr/bin/env bash\nexec 3<&0\n\"${0%/*}/bin/ours\" <&3 & ours=$!\ngit hash-object --stdin <&3 & git=$!\n" +
-		"until [[ $(cat /proc/$ours/comm) == ours && $(cat /proc/$git/comm) == git ]]; do :; done\necho ready\nwait\n"
-	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
 		t.Fatal(err)
 	}
-	for path, data := range map[string][]byte{hook: []byte(script), filepath.Join(dir, "bin/ours"): program} {
-		if err := os.WriteFile(path, data, 0o755); err != nil {
-			t.Fatal(err)
+	if err := errors.Join(os.Mkdir(dir+"/bin", 0o755), os.WriteFile(dir+"/bin/ours", program, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for name, hook := range map[string]bool{"post-receive": true, "another": false} {
+		s := sampleScript(t, dir, name)
+		if s.own < 100<<10 || s.own > 1<<30 {
+			t.Errorf("%s: %d bytes of ours", name, s.own)
+		}
+		if hook && (s.git < 500<<10 || s.git > 1<<30) || !hook && s.git != 0 {
+			t.Errorf("%s: %d bytes of git's", name, s.git)
 		}
 	}
-	cmd := exec.Command("bash", hook)
+}
+
+// sampleScript runs a script of that name, and looks once at all that it runs.
+func sampleScript(t *testing.T, dir, name string) *sampler {
+	t.Helper()
+	const script = "exec 3<&0\n\"${0%/*}/bin/ours\" <&3 & ours=$!\ngit hash-object --stdin <&3 & git=$!\n" +
+		"until [[ $(cat /proc/$ours/comm) == ours && $(cat /proc/$git/comm) == git ]]; do :; done\necho ready\nwait\n"
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("bash", path)
 	in, noIn := cmd.StdinPipe()
 	out, noOut := cmd.StdoutPipe()
-	if noIn != nil || noOut != nil {
-		t.Fatal(noIn, noOut)
-	}
-	if err := cmd.Start(); err != nil {
+	if err := errors.Join(noIn, noOut, cmd.Start()); err != nil {
 		t.Fatal(err)
 	}
 	ready := bufio.NewReader(out)
@@ -96,21 +106,14 @@ func TestSampler(t *testing.T) {
 		t.Fatalf("%q, %v", line, err)
 	}
 	s := &sampler{bin: filepath.Join(dir, "bin")}
-	s.start(os.Getpid())
-	own, git := s.stop()
+	s.start(cmd.Process.Pid)
+	s.stop()
 	in.Close()
 	io.Copy(io.Discard, ready)
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
-	if own < 100<<10 || own > 1<<30 || git < 500<<10 || git > 1<<30 {
-		t.Errorf("%d bytes of ours and %d of git's", own, git)
-	}
-	outside := &sampler{bin: "/nonexistent"}
-	outside.look(os.Getpid(), false)
-	if outside.own != 0 {
-		t.Errorf("%d bytes of programs that do not run", outside.own)
-	}
+	return s
 }
 
 func TestParseCalls(t *testing.T) {
