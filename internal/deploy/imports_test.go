@@ -20,12 +20,13 @@ var layers = map[string][]string{
 	"hooks/proc-receive":          {"internal/receive"},
 	"hooks/post-receive":          {"internal/receive"},
 	"install/bluegreen":           {"internal/operator"},
+	"examples/bench":              {},
 	"examples/demo":               {"internal/simulator"},
-	"internal/operator":           {"internal/config", "internal/console", "internal/deploy", "internal/doctor", "internal/environment", "internal/forced", "internal/git", "internal/health", "internal/install", "internal/journal", "internal/lock", "internal/receive", "internal/version"},
+	"internal/operator":           {"internal/config", "internal/console", "internal/deploy", "internal/doctor", "internal/environment", "internal/forced", "internal/git", "internal/health", "internal/install", "internal/journal", "internal/lock", "internal/profile", "internal/receive", "internal/version"},
 	"internal/install":            {"install", "internal/command", "internal/config", "internal/digitalocean", "internal/durable", "internal/index", "internal/install/authorized", "internal/install/host", "internal/install/sudoers", "internal/lock"},
 	"internal/install/host":       {"internal/command"},
 	"internal/doctor":             {"internal/command", "internal/deploy", "internal/digitalocean", "internal/environment", "internal/git", "internal/health", "internal/install/authorized", "internal/journal", "internal/lock", "internal/promotion", "internal/version"},
-	"internal/receive":            {"internal/command", "internal/console", "internal/deploy", "internal/environment", "internal/git", "internal/journal", "internal/lock", "internal/policy", "internal/tree", "internal/version", "internal/worktree"},
+	"internal/receive":            {"internal/command", "internal/console", "internal/deploy", "internal/environment", "internal/git", "internal/journal", "internal/lock", "internal/policy", "internal/profile", "internal/tree", "internal/version", "internal/worktree"},
 	"internal/environment":        {"internal/config", "internal/deploy", "internal/digitalocean", "internal/git", "internal/health", "internal/journal", "internal/policy", "internal/promotion", "internal/release", "internal/worktree"},
 	"internal/deploy":             {"internal/command", "internal/durable", "internal/fault", "internal/git", "internal/health", "internal/journal", "internal/lock", "internal/promotion", "internal/release", "internal/tree", "internal/worktree"},
 	"internal/release":            {"internal/durable", "internal/fault", "internal/git", "internal/index", "internal/tree", "internal/worktree"},
@@ -50,6 +51,7 @@ var layers = map[string][]string{
 	"internal/git":                {},
 	"internal/gittest":            {},
 	"internal/lock":               {},
+	"internal/profile":            {},
 	"internal/version":            {},
 }
 
@@ -66,6 +68,7 @@ var doors = map[string][]string{
 	"github.com/rogpeppe/go-internal": {},
 	"github.com/zclconf/go-cty":       {},
 	"net/http":                        {"internal/digitalocean", "internal/doctor", "internal/health", "internal/simulator", "examples/demo"},
+	"runtime/pprof":                   {"internal/profile"},
 	"testing":                         {"internal/gittest"},
 }
 

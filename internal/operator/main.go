@@ -19,6 +19,7 @@ import (
 	"bluegreen/internal/deploy"
 	"bluegreen/internal/environment"
 	"bluegreen/internal/lock"
+	"bluegreen/internal/profile"
 	"bluegreen/internal/receive"
 	"bluegreen/internal/version"
 )
@@ -59,6 +60,7 @@ func (s *status) Error() string { return fmt.Sprintf("exit status %d", s.code) }
 
 // Main runs the command and returns its exit status.
 func Main(p Program) int {
+	defer profile.Start("bluegreen")()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	a := &app{Program: p, console: console.New(p.Stderr)}

@@ -18,6 +18,7 @@ import (
 	"bluegreen/internal/console"
 	"bluegreen/internal/deploy"
 	"bluegreen/internal/environment"
+	"bluegreen/internal/profile"
 	"bluegreen/internal/version"
 )
 
@@ -50,6 +51,7 @@ func Main(name string, hook Hook, args []string) (status int) {
 	// Descriptors that the pusher's shell left open are not for our children.
 	// Kernels before 5.11 do not know how; it does no harm there.
 	unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
+	defer profile.Start(name)()
 	ctx, stop := signals()
 	defer stop()
 	c := console.New(os.Stderr)
