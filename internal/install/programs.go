@@ -61,7 +61,11 @@ func (i *Installation) planPrograms(context.Context) ([]Change, error) {
 			}
 		}
 		if same {
-			changes = append(changes, i.owned(p.path, e, host.Superuser(), 0o755)...)
+			own, err := i.owned(p.path, e, host.Superuser(), 0o755)
+			if err != nil {
+				return nil, err
+			}
+			changes = append(changes, own...)
 			continue
 		}
 		changes = append(changes, Change{fmt.Sprintf("write %s (root, 0755), from %s", p.path, source), func(ctx context.Context) error {

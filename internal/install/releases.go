@@ -64,6 +64,10 @@ func (i *Installation) planReleases(ctx context.Context) ([]Change, error) {
 }
 
 func (i *Installation) planReleasesDirectory(releases string) ([]Change, error) {
+	if system(releases) || system(i.host.Resolve(releases)) {
+		return nil, refuse("choose a directory that has nothing else in it, such as /var/www/releases",
+			"%s is no place for releases: what is there belongs to the system", releases)
+	}
 	e, err := i.host.Follow(releases)
 	if err != nil {
 		return nil, err

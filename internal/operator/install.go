@@ -33,7 +33,7 @@ func (a *app) installCommand() *cobra.Command {
 			"      --droplet blue=3164494 --droplet green=3164495 --token-file token",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := a.needRoot("install"); err != nil {
+			if err := a.needRoot("install", o.Root); err != nil {
 				return err
 			}
 			if err := a.installOptions(c, &o, droplets); err != nil {
@@ -94,7 +94,7 @@ func (a *app) uninstallCommand() *cobra.Command {
 		Example: "  bluegreen uninstall --repo /home/deploy/sample_app",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := a.needRoot("uninstall"); err != nil {
+			if err := a.needRoot("uninstall", root); err != nil {
 				return err
 			}
 			repo := "/home/deploy/sample_app"
@@ -103,6 +103,10 @@ func (a *app) uninstallCommand() *cobra.Command {
 				if repo, err = filepath.Abs(a.repo); err != nil {
 					return err
 				}
+			}
+			root, err := filepath.Abs(root)
+			if err != nil {
+				return err
 			}
 			r, err := install.Uninstall(root, repo)
 			if err != nil {
@@ -121,8 +125,10 @@ func (a *app) uninstallCommand() *cobra.Command {
 	return c
 }
 
-func (a *app) needRoot(command string) error {
-	if os.Geteuid() == 0 {
+// needRoot refuses other accounts, but in a throw-away root: there an ordinary
+// one stands for root as far as it can.
+func (a *app) needRoot(command, root string) error {
+	if os.Geteuid() == 0 || root != "/" {
 		return nil
 	}
 	a.console.Hint("sudo bluegreen %s …", command)
@@ -217,6 +223,7 @@ func count(n int, what string) string {
 
 // failInstall says what stands against the work, or what has become of it.
 func (a *app) failInstall(err error) error {
+	var option *install.OptionError
 	var refusal *install.Refusal
 	var stopped *install.Incomplete
 	var wrong *config.Error
@@ -225,8 +232,8 @@ func (a *app) failInstall(err error) error {
 		a.console.Hint("%s", refusal.Hint)
 	case errors.As(err, &stopped):
 		a.console.Hint("run it again when that is mended: it goes on from there")
-	case !errors.As(err, &refusal) && !errors.As(err, &wrong):
-		return err // about the options
+	case errors.As(err, &option):
+		return err
 	}
 	if errors.As(err, &stopped) && stopped.Done > 0 {
 		a.console.Say("%s made before that, noted in %s", count(stopped.Done, "change"), install.LogPath)
