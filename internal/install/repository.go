@@ -301,7 +301,7 @@ func (i *Installation) planHooks(context.Context) ([]Change, error) {
 	default:
 		changes = i.take(dir, e, 0o755)
 	}
-	for _, name := range hooks() {
+	for _, name := range Hooks() {
 		change, err := i.planHook(name)
 		if err != nil {
 			return nil, err
