@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"bluegreen/internal/command"
 )
 
 // What a clock may be off by before it is said.
@@ -57,7 +59,7 @@ func (x *exam) metadata(ctx context.Context) []Finding {
 		err = fmt.Errorf("status %d", a.status)
 	}
 	if err != nil {
-		return []Finding{warning(shell([]string{"curl", "-sS", idURL(c.MetadataURL)}),
+		return []Finding{warning(command.Line([]string{"curl", "-sS", idURL(c.MetadataURL)}),
 			"the droplet's metadata does not answer: %v; who is live takes longer to tell, and only the API can", err)}
 	}
 	if id := strings.TrimSpace(a.body); id != x.dropletID() {
@@ -65,7 +67,7 @@ func (x *exam) metadata(ctx context.Context) []Finding {
 			id, x.env.Name, x.dropletID(), c.IP)}
 	}
 	if _, err := x.env.Promotion.Holds(ctx); err != nil {
-		return []Finding{warning(shell([]string{"curl", "-sS", strings.TrimSuffix(idURL(c.MetadataURL), "id")}), "the droplet's metadata does not tell whether it has %s: %v", c.IP, err)}
+		return []Finding{warning(command.Line([]string{"curl", "-sS", strings.TrimSuffix(idURL(c.MetadataURL), "id")}), "the droplet's metadata does not tell whether it has %s: %v", c.IP, err)}
 	}
 	return ok("the droplet's metadata answers; this is droplet %s", x.dropletID())
 }

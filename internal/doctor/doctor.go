@@ -170,27 +170,38 @@ func open(ctx context.Context, o Options) (*exam, error) {
 	return x, nil
 }
 
-// checks lists what is examined, in the order in which it is reported.
+// checks lists what is examined, in the order in which it is reported. What only
+// the repository's account may see or do nobody else is asked about.
 func (x *exam) checks() []check {
-	checks := []check{
+	all := []check{
 		{"configuration", x.configuration}, {"repository", x.repository}, {"git", x.gitVersion},
 		{"hooks", x.hookPrograms}, {"programs", x.programs},
 	}
+	add := func(c ...check) { all = append(all, c...) }
+	stranger := x.stranger()
 	if x.config != nil {
-		checks = append(checks, check{"settings", x.settings})
+		add(check{"settings", x.settings})
 	}
 	if x.env != nil {
-		checks = append(checks, check{"head", x.head}, check{"web root", x.webRoot}, check{"space", x.space},
-			check{"private /tmp", x.privateTmp}, check{"state", x.state}, check{"health", x.health})
+		add(check{"head", x.head}, check{"web root", x.webRoot}, check{"space", x.space}, check{"private /tmp", x.privateTmp})
+		if !stranger {
+			add(check{"state", x.state}, check{"health", x.health})
+		}
 		if p := x.env.Config.Promotion; p != nil {
 			if p.Provider == "digitalocean" {
-				checks = append(checks, check{"clock", x.clock}, check{"metadata", x.metadata}, check{"token", x.token})
+				add(check{"clock", x.clock}, check{"metadata", x.metadata}, check{"token", x.token})
 			}
-			checks = append(checks, check{"promotion", x.promotion}, check{"outside", x.outside}, check{"signers", x.signers})
+			if !stranger {
+				add(check{"promotion", x.promotion}, check{"outside", x.outside})
+			}
+			add(check{"signers", x.signers})
 		}
-		checks = append(checks, check{"sudo", x.sudo})
+		if !stranger {
+			add(check{"sudo", x.sudo})
+		}
 	}
-	return append(checks, check{"boot", x.boot}, check{"keys", x.keys})
+	add(check{"boot", x.boot}, check{"keys", x.keys})
+	return all
 }
 
 // run runs all checks at once, and gives what they found in their order.

@@ -24,6 +24,7 @@ import (
 	"bluegreen/internal/environment"
 	"bluegreen/internal/git"
 	"bluegreen/internal/gittest"
+	"bluegreen/internal/install"
 	"bluegreen/internal/simulator"
 	"bluegreen/internal/version"
 )
@@ -105,7 +106,7 @@ func newPatient(t testing.TB, scopes ...string) *patient {
 	p.token, p.signers = filepath.Join(dir, "token"), filepath.Join(dir, "signers")
 	p.write(p.token, canary+"\n", 0o600)
 	p.write(p.signers, "# those who release\nann@example.com namespaces=\"git,file\" "+publicKey()+"\n", 0o644)
-	p.write(filepath.Join(p.bin, "sudo"), "#!/bin/sh\n[ \"$*\" = '-n -l -- /bin/systemctl reload apache2' ]\n", 0o755)
+	p.write(filepath.Join(p.bin, "sudo"), "#!/bin/sh\n[ \"$*\" = '-n -l -u root -- /bin/systemctl reload apache2' ]\n", 0o755)
 	p.write(filepath.Join(p.bin, "ssh-keygen"), "#!/bin/sh\n", 0o755)
 	p.machine()
 	p.hooks()
@@ -181,7 +182,7 @@ func (p *patient) hooks() {
 	p.must(os.Mkdir(filepath.Join(p.repo, "hooks"), 0o755))
 	program, err := os.Executable()
 	p.must(err)
-	for _, name := range Hooks() {
+	for _, name := range install.Hooks() {
 		p.must(os.Symlink(program, filepath.Join(p.repo, "hooks", name)))
 	}
 	for _, s := range [][]string{
@@ -228,7 +229,7 @@ func (p *patient) host() Host {
 	h.Statfs = func(string) (Space, error) {
 		return Space{Size: 100 << 30, Free: 50 << 30, Files: 10_000_000, Spare: 9_000_000}, nil
 	}
-	h.Account = func(int) (Account, error) { return Account{Name: "deploy", Home: p.home}, nil }
+	h.Account = func(int) (Account, error) { return Account{Name: "deploy", Home: p.home, Shell: "/bin/sh"}, nil }
 	h.Writable = func(path string) bool { return path == p.www }
 	return h
 }

@@ -9,20 +9,19 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"bluegreen/internal/command"
+	"bluegreen/internal/install"
 	"bluegreen/internal/version"
 )
 
 // module is what our programs are built from.
 const module = "bluegreen"
-
-// Hooks are the programs that git runs.
-func Hooks() []string { return []string{"pre-receive", "proc-receive", "post-receive"} }
 
 // without says what is lost without each hook.
 func without(hook string) string {
@@ -39,11 +38,10 @@ func without(hook string) string {
 func (x *exam) hookPrograms(ctx context.Context) []Finding {
 	var found []Finding
 	if usual := filepath.Join(x.repo.Dir, "hooks"); !sameFile(x.hooks, usual) {
-		found = append(found, broken(x.gitCommand([]string{"config", "--unset-all", "core.hooksPath"}),
-			"core.hooksPath makes git look for hooks in %s, not in %s", x.hooks, usual))
+		found = append(found, broken(x.unsetHooksPath(ctx), "core.hooksPath makes git look for hooks in %s, not in %s", x.hooks, usual))
 	}
 	there := map[string]bool{}
-	for _, name := range Hooks() {
+	for _, name := range install.Hooks() {
 		missing, wrong := x.hook(ctx, name)
 		there[name] = !missing
 		found = append(found, wrong...)
@@ -58,17 +56,59 @@ func (x *exam) hookPrograms(ctx context.Context) []Finding {
 	return or(found, "the three hooks in %s are version %s", x.hooks, version.Number)
 }
 
-// packaged is where a Debian package has the operator's command.
-const packaged = "/usr/bin/bluegreen"
-
-// install is the command that sets up what belongs to root. The package's
-// program is named in full: an older copy in /usr/local comes before it in PATH.
-func (x *exam) install() string {
-	program := "bluegreen"
-	if _, err := os.Stat(x.Host.system(packaged)); err == nil {
-		program = packaged
+// unsetHooksPath is the command that takes core.hooksPath out of each file that
+// sets it: the repository's own, the account's, the system's, or one that those
+// include.
+func (x *exam) unsetHooksPath(ctx context.Context) string {
+	out, err := x.repo.Run(ctx, "config", "--show-origin", "-z", "--get-all", "core.hooksPath")
+	if err != nil {
+		return x.gitCommand([]string{"config", "--show-origin", "--get-all", "core.hooksPath"})
 	}
-	return x.asRoot(program, "install", "--user", x.account.Name, "--repo", x.repo.Dir)
+	var commands []string
+	words := strings.Split(strings.TrimSuffix(out, "\x00"), "\x00")
+	for i := 0; i+1 < len(words); i += 2 { // "file:PATH", VALUE
+		file := strings.TrimPrefix(words[i], "file:")
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(x.repo.Dir, file)
+		}
+		run := x.asRoot
+		if uid, err := owner(file); err == nil && uid == x.owner {
+			run = x.asAccount
+		}
+		if fix := run("git", "config", "--file", file, "--unset-all", "core.hooksPath"); !slices.Contains(commands, fix) {
+			commands = append(commands, fix)
+		}
+	}
+	return strings.Join(commands, " && ")
+}
+
+// install is the command that sets up what belongs to root. It names the web
+// server that is there, so that it installs no other, and the package's program in
+// full: an older copy in /usr/local comes before it in PATH.
+func (x *exam) install(options ...string) string {
+	user := x.account.Name
+	if x.owner == 0 {
+		user = "deploy" // pushes are not to come in as root
+	}
+	program := "bluegreen"
+	if _, err := os.Stat(x.Host.system(install.PackagePath)); err == nil {
+		program = install.PackagePath
+	}
+	argv := []string{program, "install", "--user", user, "--repo", x.repo.Dir}
+	if web := install.WebServer(x.Host.host()); web != "apache" {
+		argv = append(argv, "--web", web)
+	}
+	return x.asRoot(append(argv, options...)...)
+}
+
+// anew is the command that puts a program of this version in the place of the one
+// that a hook leads to. install takes programs from where it is itself, so that
+// it has nothing else to put in the place of its own.
+func (x *exam) anew(hook string) string {
+	if real, err := filepath.EvalSymlinks(hook); err != nil || !inside(real, x.Host.system(install.ProgramsDir)) {
+		return x.install()
+	}
+	return x.install("--programs", "DIR") + " # DIR is where the programs of version " + version.Number + " are"
 }
 
 func sameFile(a, b string) bool {
@@ -117,14 +157,14 @@ func (x *exam) program(ctx context.Context, path, name string, st fs.FileInfo) *
 		return wrong(x.openable(broken(open, "%s may not be read by %s: %v", path, x.account.Name, err), path, st))
 	}
 	if err != nil || info.Main.Path != module {
-		return wrong(warning(x.install(), "%s is another program than bluegreen's: %s", path, without(name)))
+		return wrong(warning(x.anew(path), "%s is another program than bluegreen's: %s", path, without(name)))
 	}
 	said, err := command.Read(ctx, command.Command{Argv: []string{path, "--version"}, Env: x.Host.Environ, Dir: "/", Timeout: 5 * time.Second})
 	if err != nil {
-		return wrong(broken(x.install(), "%s cannot be run: %v", path, err))
+		return wrong(broken(x.anew(path), "%s cannot be run: %v", path, err))
 	}
 	if want := name + " " + version.Number; strings.TrimSpace(said) != want {
-		return wrong(warning(x.install(), "%s says it is %.100q, and this is version %s", path, strings.TrimSpace(said), version.Number))
+		return wrong(warning(x.anew(path), "%s says it is %.100q, and this is version %s", path, strings.TrimSpace(said), version.Number))
 	}
 	return nil
 }
@@ -145,10 +185,10 @@ func (x *exam) openable(f Finding, path string, st fs.FileInfo) Finding {
 // MendHooks makes those hooks readable and executable that are root's own, which
 // only root can do, and not root who has become the repository's account.
 func MendHooks(repo string) (mended []Mended) {
-	for _, name := range Hooks() {
+	for _, name := range install.Hooks() {
 		path := filepath.Join(repo, "hooks", name)
 		if st, err := os.Stat(path); err == nil && ownerOf(st) == 0 && st.Mode()&0o005 != 0o005 {
-			mended = append(mended, Mended{shell([]string{"chmod", "a+rx", path}), makeExecutable(path)})
+			mended = append(mended, Mended{command.Line([]string{"chmod", "a+rx", path}), makeExecutable(path)})
 		}
 	}
 	return mended
@@ -182,11 +222,13 @@ func makeExecutable(path string) error {
 }
 
 // replaceable looks whether the account that receives pushes could put other
-// programs in the hooks' place.
+// programs in the hooks' place: whoever has a key that does no more than push
+// must not. Programs that run as the account always can: the repository is its
+// own, and so it may rename what is in it.
 func (x *exam) replaceable(there map[string]bool) []Finding {
 	open := map[string]bool{}
 	dirs := []string{x.hooks}
-	for _, name := range Hooks() {
+	for _, name := range install.Hooks() {
 		if real, err := filepath.EvalSymlinks(filepath.Join(x.hooks, name)); err == nil && there[name] {
 			open[name] = x.Host.Writable(real)
 			dirs = append(dirs, filepath.Dir(real))
@@ -196,13 +238,13 @@ func (x *exam) replaceable(there map[string]bool) []Finding {
 		switch {
 		case !x.Host.Writable(dir):
 		case x.owner == 0:
-			return []Finding{warning(shell([]string{"bluegreen", "install", "--user", "deploy", "--repo", x.repo.Dir}),
+			return []Finding{warning(x.install(),
 				"pushes are received by root: a deployment may write anywhere, and so may its commands")}
 		default:
 			return []Finding{warning(x.asRoot("chown", "-R", "root:", dir), "%s may replace the hooks: it may write to %s", x.account.Name, dir)}
 		}
 	}
-	for _, name := range Hooks() {
+	for _, name := range install.Hooks() {
 		if open[name] && x.owner != 0 {
 			path := filepath.Join(x.hooks, name)
 			return []Finding{warning(x.asRoot("chown", "root:", path), "%s may overwrite %s", x.account.Name, path)}
@@ -214,7 +256,7 @@ func (x *exam) replaceable(there map[string]bool) []Finding {
 // programs looks where the installed programs lie.
 func (x *exam) programs(context.Context) []Finding {
 	var found []Finding
-	for _, path := range []string{"/usr/local/lib/bluegreen", "/usr/local/bin/bluegreen"} {
+	for _, path := range []string{install.ProgramsDir, install.CommandPath} {
 		path = x.Host.system(path)
 		if _, err := os.Stat(path); err != nil {
 			continue // wired by hand: the hooks themselves are looked at
@@ -236,6 +278,6 @@ func (x *exam) outdated() bool {
 	if err != nil {
 		return false // wired by hand
 	}
-	theirs, err := os.ReadFile(x.Host.system(packaged))
+	theirs, err := os.ReadFile(x.Host.system(install.PackagePath))
 	return err == nil && !bytes.Equal(ours, theirs)
 }

@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"bluegreen/internal/command"
+	"bluegreen/internal/install/host"
 )
 
 // A Host is the machine that is examined.
@@ -31,8 +34,9 @@ type Host struct {
 
 // An Account is one of the machine's.
 type Account struct {
-	Name string
-	Home string // "" where it has none
+	Name  string
+	Home  string // "" where it has none
+	Shell string // "" where it is not known
 	// Group is the group that is the account's alone, by its name, as Debian
 	// makes them; 0 for none.
 	Group int
@@ -72,6 +76,9 @@ func account(uid int) (Account, error) {
 		return Account{}, err
 	}
 	a := Account{Name: u.Username, Home: u.HomeDir}
+	if line, err := (&host.Host{Root: "/"}).Account(u.Username); err == nil && line != nil {
+		a.Shell = line.Shell
+	}
 	if g, err := user.LookupGroupId(u.Gid); err == nil && g.Name == u.Username {
 		a.Group, _ = strconv.Atoi(u.Gid) // 0 where it is no number
 	}
@@ -80,6 +87,9 @@ func account(uid int) (Account, error) {
 
 // system is where a file of the system's is.
 func (h Host) system(path string) string { return filepath.Join("/", h.Root, path) }
+
+// host is the machine as install sees it.
+func (h Host) host() *host.Host { return &host.Host{Root: h.system("/")} }
 
 // getenv looks a variable up in the environment of pushes.
 func (h Host) getenv(name string) string {
@@ -138,31 +148,14 @@ func readText(path string) (string, error) {
 // as who asks types them.
 func (x *exam) asAccount(argv ...string) string {
 	if x.Host.UID == x.owner {
-		return shell(argv)
+		return command.Line(argv)
 	}
-	return "sudo -u " + quote(x.account.Name) + " " + shell(argv)
+	return command.Line(append([]string{"sudo", "-u", x.account.Name}, argv...))
 }
 
 func (x *exam) asRoot(argv ...string) string {
 	if x.Host.UID == 0 {
-		return shell(argv)
+		return command.Line(argv)
 	}
-	return "sudo " + shell(argv)
-}
-
-// shell writes argv as a shell reads it.
-func shell(argv []string) string {
-	words := make([]string, len(argv))
-	for i, arg := range argv {
-		words[i] = quote(arg)
-	}
-	return strings.Join(words, " ")
-}
-
-func quote(word string) string {
-	const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-+=:,./@%"
-	if word != "" && strings.Trim(word, plain) == "" {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	return command.Line(append([]string{"sudo"}, argv...))
 }

@@ -2,8 +2,6 @@ package doctor
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,7 +14,9 @@ import (
 	"strconv"
 	"strings"
 
+	"bluegreen/internal/command"
 	"bluegreen/internal/digitalocean"
+	"bluegreen/internal/install/authorized"
 	"bluegreen/internal/promotion"
 )
 
@@ -27,7 +27,10 @@ func (x *exam) token(context.Context) []Finding {
 	if u, err := url.Parse(c.APIURL); err == nil && u.Scheme == "http" && !loopback(u.Hostname()) {
 		found = append(found, warning(x.edit(), "promotion.api_url is http://%s: the token goes over the network in clear", u.Host))
 	}
-	if c.TokenFile == "" {
+	switch {
+	case c.TokenFile == "" && x.stranger():
+		return found // its environment is another one
+	case c.TokenFile == "":
 		if _, err := digitalocean.CheckToken(x.Host.getenv("DIGITALOCEAN_TOKEN")); err != nil {
 			found = append(found, broken(x.edit(), "there is no token: promotion.token_file is not set, and in DIGITALOCEAN_TOKEN %v", err))
 		}
@@ -42,7 +45,6 @@ func loopback(host string) bool {
 }
 
 func (x *exam) tokenFile(path string) []Finding {
-	anew := x.asRoot("install", "-o", x.account.Name, "-m", "600", "/dev/stdin", path)
 	st, err := os.Lstat(path)
 	switch {
 	case err == nil && st.Mode().IsRegular() && st.Mode().Perm()&0o077 != 0:
@@ -51,10 +53,13 @@ func (x *exam) tokenFile(path string) []Finding {
 	case err == nil && ownerOf(st) != x.owner:
 		return []Finding{broken(x.asRoot("chown", x.account.Name+":", path), "the token file %s does not belong to %s", path, x.account.Name)}
 	}
+	if x.stranger() {
+		return nil // who can read it is wrong
+	}
 	if _, err := digitalocean.ReadToken(path); err != nil {
 		// What to type follows in words for a pusher.
 		text, _, _ := strings.Cut(err.Error(), "; run ")
-		return []Finding{broken(anew, "%s", text)}
+		return []Finding{broken(x.pasteToken(path), "%s", text)}
 	}
 	return nil
 }
@@ -120,7 +125,7 @@ func (x *exam) unanswered(err error) []Finding {
 	case strings.Contains(text, ": 401: ") || strings.Contains(text, ": 403: "):
 		return []Finding{broken(x.newToken(), "the API does not accept the token: %s", text)}
 	}
-	return []Finding{broken(shell([]string{"curl", "-sSI", c.APIURL}), "the API gives no good answer: %s", text)}
+	return []Finding{broken(command.Line([]string{"curl", "-sSI", c.APIURL}), "the API gives no good answer: %s", text)}
 }
 
 func (x *exam) newToken() string {
@@ -129,7 +134,12 @@ func (x *exam) newToken() string {
 	if path == "" {
 		return "export DIGITALOCEAN_TOKEN=…" + scope
 	}
-	return x.asRoot("install", "-o", x.account.Name, "-m", "600", "/dev/stdin", path) + scope
+	return x.pasteToken(path) + scope
+}
+
+// pasteToken is the command that writes the token's file from what is pasted.
+func (x *exam) pasteToken(path string) string {
+	return x.asRoot("install", "-D", "-o", x.account.Name, "-m", "600", "/dev/stdin", path)
 }
 
 // signersFile is where the signers of tags are, "" where none are asked for.
@@ -178,8 +188,8 @@ func (x *exam) signers(context.Context) []Finding {
 // checkSigner looks at a line of an SSH allowed-signers file: principals,
 // options, the key's type, the key.
 func checkSigner(line string) error {
-	fields := splitQuoted(line, ' ')
-	i := slices.IndexFunc(fields, isKeyType)
+	fields := authorized.Split(line, ' ')
+	i := slices.IndexFunc(fields, authorized.IsType)
 	switch {
 	case i == 0:
 		return errors.New("the line begins with a key, and not with whose it is")
@@ -188,51 +198,7 @@ func checkSigner(line string) error {
 	case i > 2:
 		return errors.New("there is something between the options and the key")
 	}
-	return checkKey(fields[i], fields[i+1])
-}
-
-// checkKey tells whether a public key is one of the type that it is said to be.
-func checkKey(kind, key string) error {
-	data, err := base64.StdEncoding.DecodeString(key)
-	if err != nil || len(data) < 4 {
-		return errors.New("the key is not base64")
-	}
-	n := binary.BigEndian.Uint32(data)
-	if uint64(n) > uint64(len(data)-4) || string(data[4:4+n]) != kind {
-		return fmt.Errorf("the key is not an %s key", kind)
-	}
-	return nil
-}
-
-func isKeyType(field string) bool {
-	for _, prefix := range []string{"ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"} {
-		if strings.HasPrefix(field, prefix) {
-			return true
-		}
-	}
-	return false
-}
-
-// splitQuoted splits a line at separators outside of double quotes, where a
-// backslash keeps a quote. A space stands for a tab, too; empty parts are left
-// out.
-func splitQuoted(line string, separator byte) []string {
-	var parts []string
-	start, quoted := 0, false
-	for i := 0; i <= len(line); i++ {
-		switch {
-		case i == len(line) || !quoted && (line[i] == separator || separator == ' ' && line[i] == '\t'):
-			if i > start {
-				parts = append(parts, line[start:i])
-			}
-			start = i + 1
-		case quoted && line[i] == '\\' && i+1 < len(line):
-			i++
-		case line[i] == '"':
-			quoted = !quoted
-		}
-	}
-	return parts
+	return authorized.Key{Type: fields[i], Data: fields[i+1]}.Check()
 }
 
 // installed tells whether a program is in the PATH of pushes.

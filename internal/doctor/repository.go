@@ -24,10 +24,18 @@ func (x *exam) configuration(context.Context) []Finding {
 	if !x.env.Config.Present {
 		return ok("there is no %s: the defaults hold", path)
 	}
+	var found []Finding
 	if st, err := os.Stat(path); err == nil && x.writers(st) != 0 {
-		return []Finding{warning(x.asRoot("chmod", "go-w", path), "%s may be written by others (mode %#o)", path, st.Mode().Perm())}
+		found = append(found, warning(x.asRoot("chmod", "go-w", path), "%s may be written by others (mode %#o)", path, st.Mode().Perm()))
+	} else if err == nil && x.owner != 0 && x.Host.Writable(path) {
+		// Its account has to read it, and perhaps nobody else is to.
+		mend := x.asRoot("chown", "root:", path)
+		if st.Mode()&0o004 == 0 {
+			mend = x.asRoot("chown", "root:"+x.account.Name, path) + " && " + x.asRoot("chmod", "640", path)
+		}
+		found = append(found, warning(mend, "%s may change %s: what is run, and what must be healthy", x.account.Name, path))
 	}
-	return ok("%s is in order; this is %s", path, x.env.Name)
+	return or(found, "%s is in order; this is %s", path, x.env.Name)
 }
 
 // repository looks at the repository itself.
@@ -99,7 +107,7 @@ func (x *exam) belongings(ctx context.Context) []Finding {
 	} else if len(foreign) > 0 {
 		found = append(found, warning(giveBack, "another account than %s, the repository's, owns %s", x.account.Name, several(foreign)))
 	}
-	closing := x.asAccount("chmod", "-R", "go-w", x.repo.Dir)
+	closing := x.asRoot("chmod", "-R", "go-w", x.repo.Dir) // some of it may be root's
 	if len(open) > 0 {
 		found = append(found, broken(closing, "every account of this machine may write to %s", several(open)))
 	}

@@ -12,13 +12,15 @@ import (
 	"time"
 
 	"bluegreen/internal/command"
+	"bluegreen/internal/install"
 	"bluegreen/internal/install/authorized"
+	"bluegreen/internal/install/sudoers"
 )
 
 // boot looks whether a crash is recovered from when the machine starts.
 func (x *exam) boot(context.Context) []Finding {
-	unit := "bluegreen-recover-" + filepath.Base(x.repo.Dir) + ".service"
-	path := x.Host.system(filepath.Join("/etc/systemd/system", unit))
+	path := x.Host.system(install.UnitPath(x.repo.Dir))
+	unit := filepath.Base(path)
 	text, err := readText(path)
 	if err != nil {
 		return []Finding{warning(x.install(), "nothing recovers at boot: there is no %s; after a crash the web root stays as it is until the next push", path)}
@@ -26,7 +28,7 @@ func (x *exam) boot(context.Context) []Finding {
 	if !mentions(text, x.repo.Dir) {
 		return []Finding{warning(x.install(), "%s is not about %s", path, x.repo.Dir)}
 	}
-	if _, err := os.Lstat(x.Host.system(filepath.Join("/etc/systemd/system/multi-user.target.wants", unit))); err != nil {
+	if _, err := os.Lstat(x.Host.system(install.WantsPath(x.repo.Dir))); err != nil {
 		return []Finding{warning(x.asRoot("systemctl", "enable", unit), "%s is not enabled: nothing recovers at boot", unit)}
 	}
 	return ok("%s recovers at boot", unit)
@@ -63,49 +65,94 @@ func (x *exam) keys(context.Context) []Finding {
 			found = append(found, warning(x.asRoot("cat", path), "the keys of %s cannot be read: %v", x.account.Name, err))
 			continue
 		}
+		bound := false
 		for _, key := range authorized.Entries(text) {
 			keys++
-			wrong := ""
-			switch options := splitQuoted(key.Options, ','); {
-			case !key.Forced():
-				wrong = "gives a shell: it has no command=\"… ssh NAME\" before it"
-			case !slices.ContainsFunc(options, func(o string) bool { return strings.EqualFold(o, "restrict") }):
-				wrong = "may forward ports: it has no restrict before it"
-			default:
-				continue
+			bound = bound || key.Forced()
+			if more := beyond(key); more != "" {
+				found = append(found, warning(x.asRoot("editor", fmt.Sprintf("+%d", key.Number), path),
+					"%s:%d: the key of %.60q %s", path, key.Number, key.Key.Comment, more))
 			}
-			found = append(found, warning(x.asRoot("editor", fmt.Sprintf("+%d", key.Number), path),
-				"%s:%d: the key of %.60q %s", path, key.Number, key.Key.Comment, wrong))
+		}
+		if bound {
+			found = append(found, x.unbinding(path)...)
 		}
 	}
-	switch keys {
-	case 0:
+	if keys == 0 {
 		return or(found, "%s has no keys for ssh", x.account.Name)
-	case 1:
+	}
+	if shell := x.account.Shell; !install.RunsCommands(shell) {
+		found = append(found, broken(x.asRoot("usermod", "--shell", "/bin/sh", x.account.Name),
+			"the shell of %s, %s, runs no command for sshd: no push comes in over ssh", x.account.Name, shell))
+	}
+	if keys == 1 {
 		return or(found, "the one key of %s is bound to one command", x.account.Name)
 	}
 	return or(found, "all %d keys of %s are bound to one command", keys, x.account.Name)
 }
 
+// beyond says what a key gives to its holder beyond pushing here, fetching and
+// looking; "" for nothing.
+func beyond(key authorized.Entry) string {
+	runs, forced := key.Command()
+	given := slices.DeleteFunc([]string{"port-forwarding", "agent-forwarding", "X11-forwarding", "pty", "user-rc"},
+		func(option string) bool { return !key.Has(option) })
+	switch {
+	case !forced:
+		return "gives a shell: it has no command=\"… ssh NAME\" before it"
+	case !key.Has("restrict"):
+		return "may forward ports: it has no restrict before it"
+	case len(given) > 0:
+		return "gets back what restrict has taken: " + strings.Join(given, ", ")
+	case !authorized.IsOurs(runs):
+		return fmt.Sprintf("runs %.60q: what that gives to its holder is not known here", runs)
+	}
+	return ""
+}
+
+// unbinding looks whether the account could let in keys that are bound to
+// nothing, by its file of keys or in its place.
+func (x *exam) unbinding(file string) []Finding {
+	dir := filepath.Dir(file)
+	if x.owner == 0 || !x.Host.Writable(dir) && !x.Host.Writable(file) {
+		return nil
+	}
+	// sshd reads them as the account.
+	return []Finding{warning(x.asRoot("chown", "root:", dir, file)+" && "+x.asRoot("chmod", "a+rX", dir, file),
+		"%s may let in other keys: it may write to %s", x.account.Name, dir)}
+}
+
 // sudo looks whether the commands that begin with sudo may be run without a
 // password. It asks sudo itself, which is about this process's account.
 func (x *exam) sudo(ctx context.Context) []Finding {
-	var found []Finding
 	commands := x.sudoCommands()
 	if len(commands) == 0 {
 		return nil
 	}
 	if !x.installed("sudo") {
-		return []Finding{broken(x.asRoot("apt-get", "install", "sudo"), "sudo is not installed, and the configuration runs %q", shell(commands[0]))}
+		return []Finding{broken(x.asRoot("apt-get", "install", "sudo"), "sudo is not installed, and the configuration runs %q", command.Line(commands[0]))}
 	}
+	var found []Finding
+	unasked := ""
 	for _, argv := range commands {
-		listing := append([]string{"sudo", "-n", "-l", "--"}, afterFlags(argv[1:])...)
-		_, err := command.Read(ctx, command.Command{Argv: listing, Env: x.Host.Environ, Dir: "/", Timeout: 5 * time.Second})
-		if err != nil {
-			found = append(found, warning(x.install(), "%s may not run %q without a password, it seems: %v", x.account.Name, shell(argv), err))
+		mend := x.install()
+		for i, arg := range argv {
+			if strings.Contains(arg, "{to}") {
+				argv[i] = strings.ReplaceAll(arg, "{to}", x.env.Name)
+				mend = x.asRoot("visudo", "-f", "/etc/sudoers.d/bluegreen-promotion") // install allows no pattern
+			}
+		}
+		as, run, err := sudoers.Command(argv)
+		if err != nil { // for one, an option that sudo does not take together with -l
+			unasked = fmt.Sprintf(", but that was not asked of %q", command.Line(argv))
+			continue
+		}
+		listing := append([]string{"sudo", "-n", "-l", "-u", as, "--"}, run...)
+		if _, err := command.Read(ctx, command.Command{Argv: listing, Env: x.Host.Environ, Dir: "/", Timeout: 5 * time.Second}); err != nil {
+			found = append(found, warning(mend, "%s may not run %q without a password, it seems: %v", x.account.Name, command.Line(argv), err))
 		}
 	}
-	return or(found, "%s may run the configuration's commands with sudo", x.account.Name)
+	return or(found, "%s may run the configuration's commands with sudo%s", x.account.Name, unasked)
 }
 
 // sudoCommands are the configuration's commands that begin with sudo.
@@ -119,25 +166,13 @@ func (x *exam) sudoCommands() [][]string {
 		all = append(all, check.Command)
 	}
 	if c.Promotion != nil {
-		assign := make([]string, len(c.Promotion.Assign))
-		for i, arg := range c.Promotion.Assign {
-			assign[i] = strings.ReplaceAll(arg, "{to}", c.Environment)
-		}
-		all = append(all, c.Promotion.Owner, assign)
+		all = append(all, c.Promotion.Owner, c.Promotion.Assign)
 	}
 	var sudo [][]string
 	for _, argv := range all {
-		if len(argv) > 1 && filepath.Base(argv[0]) == "sudo" {
-			sudo = append(sudo, argv)
+		if sudoers.Uses(argv) {
+			sudo = append(sudo, slices.Clone(argv))
 		}
 	}
 	return sudo
-}
-
-// afterFlags leaves out sudo's own flags that take no value.
-func afterFlags(argv []string) []string {
-	for len(argv) > 1 && (argv[0] == "-n" || argv[0] == "--non-interactive" || argv[0] == "--") {
-		argv = argv[1:]
-	}
-	return argv
 }

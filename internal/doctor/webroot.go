@@ -2,7 +2,9 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -21,10 +23,10 @@ func (x *exam) webRoot(context.Context) []Finding {
 	if err != nil && os.IsNotExist(err) {
 		return []Finding{broken(x.asRoot("install", "-d", "-o", x.account.Name, dir), "the web root %s does not exist", dir)}
 	}
-	if err == nil && st.IsDir() && !x.Host.Writable(dir) {
+	if err == nil && st.IsDir() && !x.stranger() && !x.Host.Writable(dir) {
 		return []Finding{broken(x.asRoot("chown", x.account.Name+":", dir), "%s may not write to the web root %s", x.account.Name, dir)}
 	}
-	if err := x.env.Ready(); err != nil {
+	if err := x.env.Ready(); err != nil && !(x.stranger() && errors.Is(err, fs.ErrPermission)) {
 		return []Finding{broken(x.edit(), "%v", err)}
 	}
 	var found []Finding
@@ -38,15 +40,21 @@ func (x *exam) webRoot(context.Context) []Finding {
 	if st.Mode()&0o002 != 0 {
 		found = append(found, warning(x.asAccount("chmod", "o-w", dir), "every account of this machine may write to the web root %s", dir))
 	}
+	if x.stranger() {
+		return or(found, "the web root %s is there", dir)
+	}
 	return or(found, "the web root %s can be written to", dir)
 }
 
-// What a filesystem should have free, and must have.
+// What a filesystem should have free, and must have. A number that is few is
+// only so where it is less than half: a small filesystem may be all that a small
+// site needs.
 const (
-	fewBytes   = 1 << 30
-	fewInodes  = 100_000
-	lowPercent = 10
-	outPercent = 2
+	fewBytes    = 1 << 30
+	fewInodes   = 100_000
+	halfPercent = 50
+	lowPercent  = 10
+	outPercent  = 2
 )
 
 // space looks whether there is room for the next push.
@@ -73,21 +81,29 @@ func (x *exam) space(context.Context) []Finding {
 func (x *exam) room(dir string, s Space) (found []Finding) {
 	judge := func(free, all, few uint64, flag, text string) {
 		percent := 100 * float64(free) / float64(all)
-		text = fmt.Sprintf("%s is nearly full: %s free, %.1f%%", dir, text, percent)
+		text = fmt.Sprintf("there is little room for %s: %s are free (%.1f%%)", dir, text, percent)
 		switch fix := x.asRoot("df", flag, dir); {
 		case percent < outPercent:
 			found = append(found, broken(fix, "%s", text))
-		case percent < lowPercent || free < few:
+		case percent < lowPercent || free < few && percent < halfPercent:
 			found = append(found, warning(fix, "%s", text))
 		}
 	}
 	if s.Size > 0 {
-		judge(s.Free, s.Size, fewBytes, "-h", fmt.Sprintf("%.1f GiB", float64(s.Free)/(1<<30)))
+		judge(s.Free, s.Size, fewBytes, "-h", fmt.Sprintf("%s of %s", size(s.Free), size(s.Size)))
 	}
 	if s.Files > 0 { // btrfs counts none
-		judge(s.Spare, s.Files, fewInodes, "-i", fmt.Sprintf("%d inodes", s.Spare))
+		judge(s.Spare, s.Files, fewInodes, "-i", fmt.Sprintf("%d of %d inodes", s.Spare, s.Files))
 	}
 	return found
+}
+
+// size writes a number of bytes as people do.
+func size(n uint64) string {
+	if n < 1<<30/10 {
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
 }
 
 // privateTmp looks whether the web server sees the same /tmp.

@@ -2,8 +2,6 @@ package doctor
 
 import (
 	"maps"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +13,6 @@ import (
 	"bluegreen/internal/gittest"
 	"bluegreen/internal/journal"
 	"bluegreen/internal/lock"
-	"bluegreen/internal/simulator"
 	"bluegreen/internal/worktree"
 )
 
@@ -36,7 +33,7 @@ func TestOneThingWrong(t *testing.T) {
 		{"unknown key", func(p *patient) { p.reconfigure("marker", "marekr") }, "configuration", Broken, "bluegreen.toml:4: deploy.marekr: unknown key; did you mean \"marker\"?", "editor ", false},
 		{"configuration of others", func(p *patient) { p.chmod("bluegreen.toml", 0o664) }, "configuration", Warning, "may be written by others (mode 0664)", "chmod go-w", false},
 		{"not bare", func(p *patient) { p.run("git", "config", "core.bare", "false") }, "repository", Broken, "is not bare", "core.bare true", false},
-		{"open to all", func(p *patient) { p.chmod("objects", 0o777) }, "repository", Broken, "every account of this machine may write to ", "chmod -R go-w", false},
+		{"open to all", func(p *patient) { p.chmod("objects", 0o777) }, "repository", Broken, "every account of this machine may write to ", byRoot("chmod -R go-w ", "sudo chmod -R go-w "), false},
 		{"open to a group", func(p *patient) { p.chmod("objects", 0o775) }, "repository", Warning, "a group may write to ", "chmod -R go-w", false},
 		{"git 2.28", func(p *patient) { p.oldGit("2.28.0") }, "git", Broken, "git 2.28.0 is older than 2.29", "apt-get install git", false},
 		{"git 2.33", func(p *patient) { p.oldGit("2.33.1") }, "git", Broken, "git 2.33.1 is older than 2.34", "apt-get install git", false},
@@ -80,7 +77,7 @@ func TestOneThingWrong(t *testing.T) {
 			p.mounts("2 1 8:2 / " + filepath.Join(p.root, "usr") + " rw,noexec - ext4 /dev/sda2 rw\n")
 		}, "programs", Broken, "is mounted noexec", "mount -o remount,exec ", false},
 		{"upgraded package", func(p *patient) { p.packaged("0.2.0", "0.1.0") }, "programs", Warning, "are not those of the package", "/usr/bin/bluegreen install --user", false},
-		{"no pre-receive, with a package", func(p *patient) { p.packaged("0.2.0", "0.2.0"); p.remove("hooks/pre-receive") }, "hooks", Warning, "there is no pre-receive", "/usr/bin/bluegreen install", false},
+		{"no pre-receive and a package", func(p *patient) { p.packaged("0.2.0", "0.2.0"); p.remove("hooks/pre-receive") }, "hooks", Warning, "there is no pre-receive", "/usr/bin/bluegreen install", false},
 
 		// The web root.
 		{"no web root", func(p *patient) { p.run("mv", p.www, p.www+".away") }, "web root", Broken, "does not exist", "install -d -o deploy", false},
@@ -95,11 +92,11 @@ func TestOneThingWrong(t *testing.T) {
 		{"read-only", func(p *patient) { p.mounts("2 1 8:2 / " + p.www + " ro - ext4 /dev/sda2 rw\n") }, "web root", Broken, "is mounted read-only", "mount -o remount,rw", false},
 		{"an error made it read-only", func(p *patient) { p.mounts("2 1 8:2 / " + p.www + " rw - ext4 /dev/sda2 ro\n") }, "web root", Broken, "is mounted read-only", "mount -o remount,rw", false},
 		{"open web root", func(p *patient) { p.must(os.Chmod(p.www, 0o777)) }, "web root", Warning, "every account of this machine may write to the web root", "chmod o-w", false},
-		{"nearly full", func(p *patient) { p.space(Space{Size: 100 << 30, Free: 9 << 30}) }, "space", Warning, "9.0 GiB free, 9.0%", "df -h", false},
-		{"a small disk", func(p *patient) { p.space(Space{Size: 2 << 30, Free: 1<<30 - 1}) }, "space", Warning, "1.0 GiB free, 50.0%", "df -h", false},
-		{"full", func(p *patient) { p.space(Space{Size: 100 << 30, Free: 1 << 30}) }, "space", Broken, "1.0 GiB free, 1.0%", "df -h", false},
-		{"few inodes", func(p *patient) { p.space(Space{Size: 100 << 30, Free: 50 << 30, Files: 500_000, Spare: 99_999}) }, "space", Warning, "99999 inodes free", "df -i", false},
-		{"no inodes", func(p *patient) { p.space(Space{Size: 100 << 30, Free: 50 << 30, Files: 500_000, Spare: 9_999}) }, "space", Broken, "9999 inodes free, 2.0%", "df -i", false},
+		{"nearly full", func(p *patient) { p.space(Space{Size: 100 << 30, Free: 9 << 30}) }, "space", Warning, "9.0 GiB of 100.0 GiB are free (9.0%)", "df -h", false},
+		{"a small disk", func(p *patient) { p.space(Space{Size: 2 << 30, Free: 1<<30 - 1}) }, "space", Warning, "1.0 GiB of 2.0 GiB are free (50.0%)", "df -h", false},
+		{"full", func(p *patient) { p.space(Space{Size: 100 << 30, Free: 1 << 30}) }, "space", Broken, "1.0 GiB of 100.0 GiB are free (1.0%)", "df -h", false},
+		{"few inodes", func(p *patient) { p.space(Space{Size: 100 << 30, Free: 50 << 30, Files: 500_000, Spare: 99_999}) }, "space", Warning, "99999 of 500000 inodes are free", "df -i", false},
+		{"no inodes", func(p *patient) { p.space(Space{Size: 100 << 30, Free: 50 << 30, Files: 500_000, Spare: 9_999}) }, "space", Broken, "9999 of 500000 inodes are free (2.0%)", "df -i", false},
 
 		// What deployments have left.
 		{"drift", func(p *patient) { p.write(filepath.Join(p.www, "about.html"), "them", 0o644) }, "state", Warning, "1 tracked files in ", "bluegreen --repo ", false},
@@ -132,10 +129,10 @@ func TestOneThingWrong(t *testing.T) {
 
 		// The promotion.
 		{"token of others", func(p *patient) { p.must(os.Chmod(p.token, 0o640)) }, "token", Broken, "may be read by others (mode 0640)", "chmod 600", true},
-		{"no token", func(p *patient) { p.must(os.Remove(p.token)) }, "token", Broken, "no such file", "install -o deploy -m 600 /dev/stdin", false},
-		{"an empty token", func(p *patient) { p.write(p.token, "\n", 0o600) }, "token", Broken, "the token is empty", "install -o deploy -m 600 /dev/stdin", false},
-		{"token by a symlink", func(p *patient) { p.run("mv", p.token, p.token+"2"); p.must(os.Symlink(p.token+"2", p.token)) }, "token", Broken, "is a symlink", "install -o deploy", false},
-		{"token by a FIFO", func(p *patient) { p.must(os.Remove(p.token)); p.must(syscall.Mkfifo(p.token, 0o600)) }, "token", Broken, "is a FIFO", "install -o deploy", false},
+		{"no token", func(p *patient) { p.must(os.Remove(p.token)) }, "token", Broken, "no such file", "install -D -o deploy -m 600 /dev/stdin", false},
+		{"an empty token", func(p *patient) { p.write(p.token, "\n", 0o600) }, "token", Broken, "the token is empty", "install -D -o deploy -m 600 /dev/stdin", false},
+		{"token by a symlink", func(p *patient) { p.run("mv", p.token, p.token+"2"); p.must(os.Symlink(p.token+"2", p.token)) }, "token", Broken, "is a symlink", "install -D -o deploy", false},
+		{"token by a FIFO", func(p *patient) { p.must(os.Remove(p.token)); p.must(syscall.Mkfifo(p.token, 0o600)) }, "token", Broken, "is a FIFO", "install -D -o deploy", false},
 		{"no DIGITALOCEAN_TOKEN", func(p *patient) { p.reconfigure("token_file", "#") }, "token", Broken, "promotion.token_file is not set, and in DIGITALOCEAN_TOKEN the token is empty", "editor", false},
 		{"another token", func(p *patient) { p.write(p.token, "dop_v1_other\n", 0o600) }, "promotion", Broken, "the API does not accept the token", "reserved_ip:update", false},
 		{"an IP of others", func(p *patient) { p.AddDroplet(42, "other", "fra1"); p.SetOwner(reservedIP, 42) }, "promotion", Broken, "it belongs to droplet 42", "editor", false},
@@ -170,6 +167,11 @@ func TestOneThingWrong(t *testing.T) {
 		}, "boot", Warning, "is not enabled", "systemctl enable bluegreen-recover-repo.git.service", false},
 		{"a key with a shell", func(p *patient) { p.key(publicKey() + " ben@laptop") }, "keys", Warning, "authorized_keys:3: the key of \"ben@laptop\" gives a shell", "editor +3", false},
 		{"a key that forwards", func(p *patient) { p.key(`command="/bin/true" ` + publicKey()) }, "keys", Warning, "may forward ports", "editor +3", false},
+		{"a key that gets back", func(p *patient) { p.key(`restrict,pty,port-forwarding,command="/bin/sh" ` + publicKey()) }, "keys", Warning, "gets back what restrict has taken: port-forwarding, pty", "editor +3", false},
+		{"a key with another command", func(p *patient) {
+			p.key(`restrict,command="/usr/local/bin/bluegreen --repo /r ssh a; sh" ` + publicKey())
+		}, "keys", Warning, `runs "/usr/local/bin/bluegreen --repo /r ssh a; sh": what that gives`, "editor +3", false},
+		{"no shell", func(p *patient) { p.shell("/usr/sbin/nologin") }, "keys", Broken, "the shell of deploy, /usr/sbin/nologin, runs no command for sshd", "usermod --shell /bin/sh deploy", false},
 		{"sudo refuses", func(p *patient) { p.reconfigure(`"apache2"]`, `"nginx"]`) }, "sudo", Warning, `may not run "sudo -n /bin/systemctl reload nginx"`, "bluegreen install", false},
 		{"no sudo", func(p *patient) { p.onlyProgram("sudo") }, "sudo", Broken, "sudo is not installed", "apt-get install sudo", false},
 	} {
@@ -284,6 +286,10 @@ func (p *patient) clockOff(off time.Duration) {
 	p.Host.Now = func() time.Time { return time.Now().Add(off) }
 }
 
+func (p *patient) shell(shell string) {
+	p.Host.Account = func(int) (Account, error) { return Account{Name: "deploy", Home: p.home, Shell: shell}, nil }
+}
+
 func (p *patient) key(line string) {
 	p.Helper()
 	path := filepath.Join(p.home, ".ssh/authorized_keys")
@@ -336,57 +342,6 @@ func interrupted(p *patient) {
 		Refs:  []git.RefUpdate{{Name: "refs/heads/next", New: held.Commit}},
 		Work:  worktree.Record{Directory: worktree.Path(p.www), Tree: held.Tree},
 	}))
-}
-
-// TestTokenWithoutScopes tells a token that may not see droplets, or IPs, from
-// an IP that nobody has.
-func TestTokenWithoutScopes(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct {
-		scopes []string
-		text   string
-	}{
-		"no droplets": {[]string{"reserved_ip:read", "actions:read"}, "it needs the scope droplet:read"},
-		"no IPs":      {[]string{"droplet:read", "actions:read"}, "the API does not accept the token: asking DigitalOcean for 203.0.113.10: 403"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			p := newPatient(t, test.scopes...)
-			p.wants(p.examine(), "promotion", Broken, test.text, "reserved_ip:update")
-		})
-	}
-}
-
-// TestAPIDoesNotAnswer has an API that fails, and one that hangs: the
-// examination ends.
-func TestAPIDoesNotAnswer(t *testing.T) {
-	t.Parallel()
-	for name, fault := range map[string]simulator.Fault{
-		"fails": {Path: "/v2/", Status: 500, Times: -1},
-		"hangs": {Path: "/v2/", Hang: true, Times: -1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			p := newPatient(t)
-			p.Patience = 5 * time.Second
-			p.Script(fault)
-			p.wants(p.examine(), "promotion", Broken, "the API gives no good answer", "curl -sSI http://127.0.0.1:")
-		})
-	}
-}
-
-// TestClockByMetadata asks the metadata for the time where the API is silent.
-func TestClockByMetadata(t *testing.T) {
-	t.Parallel()
-	p := newPatient(t)
-	late := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Date", time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat))
-		p.Metadata(blue).ServeHTTP(w, r)
-	}))
-	t.Cleanup(late.Close)
-	p.Script(simulator.Fault{Method: http.MethodHead, Reset: true, Times: -1})
-	p.configure(map[string]string{"METADATA": late.URL})
-	p.wants(p.examine(), "clock", Broken, "the clock is off by ", "timesyncd")
 }
 
 // TestPrivateTmp finds a web root that the web server does not see.
@@ -475,19 +430,11 @@ func TestPrivateGroup(t *testing.T) {
 		group = 12345
 		p.run("chown", ":12345", filepath.Join(p.repo, "objects"))
 	}
-	a := Account{Name: "deploy", Home: p.home, Group: group}
+	a := Account{Name: "deploy", Home: p.home, Shell: "/bin/sh", Group: group}
 	p.Host.Account = func(int) (Account, error) { return a, nil }
 	p.well(p.examine())
 	a.Group++
 	p.wants(p.examine(), "repository", Warning, "a group may write to ", "chmod -R go-w")
-}
-
-// TestAnotherAsks says who should.
-func TestAnotherAsks(t *testing.T) {
-	t.Parallel()
-	p := newPatient(t)
-	p.Host.UID = os.Geteuid() + 1
-	p.wants(p.examine(), "repository", Warning, "belongs to deploy, and another account asks", "sudo -u deploy bluegreen --repo "+p.repo+" doctor")
 }
 
 // TestNoRepository is an error, not a finding.

@@ -12,17 +12,18 @@ import (
 	"bluegreen/internal/install/host"
 )
 
-// unitPath is where the unit is that runs at boot.
-func (i *Installation) unitPath() string { return unitFor(i.o.Repo) }
+func (i *Installation) unitPath() string { return UnitPath(i.o.Repo) }
 
-func unitFor(repo string) string {
+// UnitPath returns where the unit of a repository is that runs at boot.
+func UnitPath(repo string) string {
 	return "/etc/systemd/system/bluegreen-recover-" + path.Base(repo) + ".service"
 }
 
-func (i *Installation) wantsPath() string { return wantsFor(i.o.Repo) }
+func (i *Installation) wantsPath() string { return WantsPath(i.o.Repo) }
 
-func wantsFor(repo string) string {
-	return "/etc/systemd/system/multi-user.target.wants/" + path.Base(unitFor(repo))
+// WantsPath returns where the symlink is that enables it.
+func WantsPath(repo string) string {
+	return "/etc/systemd/system/multi-user.target.wants/" + path.Base(UnitPath(repo))
 }
 
 func (i *Installation) unit() (string, error) {

@@ -73,7 +73,7 @@ func (s *server) rootsOwn() {
 	s.Helper()
 	for _, path := range []string{
 		CommandPath, ProgramsDir, ProgramsDir + "/pre-receive", ProgramsDir + "/proc-receive", ProgramsDir + "/post-receive",
-		repo + "/hooks", toml, home + "/.ssh", keys, LogPath, RecordPath(repo), unitFor(repo), wantsFor(repo),
+		repo + "/hooks", toml, home + "/.ssh", keys, LogPath, RecordPath(repo), UnitPath(repo), WantsPath(repo),
 	} {
 		st, err := os.Lstat(s.path(path))
 		must(s, err)

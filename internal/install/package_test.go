@@ -13,7 +13,7 @@ import (
 func packagedHost(t *testing.T, packaged, copied string) string {
 	t.Helper()
 	root := t.TempDir()
-	for _, name := range append(hooks(), "bluegreen") {
+	for _, name := range append(Hooks(), "bluegreen") {
 		place := "lib/bluegreen"
 		if name == "bluegreen" {
 			place = "bin"
@@ -79,7 +79,7 @@ func TestProgramsOfPackage(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			root := packagedHost(t, test.packaged, test.copied)
-			for _, name := range append(hooks(), "bluegreen") {
+			for _, name := range append(Hooks(), "bluegreen") {
 				write(t, filepath.Join(root, "root/bluegreen", name), "3")
 			}
 			i := installation(t, Options{Root: root, Programs: filepath.Join(root, test.run)})

@@ -12,13 +12,13 @@ import (
 	"bluegreen/internal/install/host"
 )
 
-// hooks are the programs that git runs.
-func hooks() []string { return []string{"pre-receive", "proc-receive", "post-receive"} }
+// Hooks are the programs that git runs.
+func Hooks() []string { return []string{"pre-receive", "proc-receive", "post-receive"} }
 
 // programs maps each place of a program on the server to its name.
 func programs() []struct{ path, name string } {
 	all := []struct{ path, name string }{{CommandPath, "bluegreen"}}
-	for _, name := range hooks() {
+	for _, name := range Hooks() {
 		all = append(all, struct{ path, name string }{path.Join(ProgramsDir, name), name})
 	}
 	return all

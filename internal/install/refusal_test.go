@@ -165,10 +165,10 @@ func refusedSystems() map[string]refusalCase {
 		"no programs":                {func(s *server, o *Options) { o.Programs = s.root }, "there is no program bluegreen in", "--programs DIR"},
 		"a directory as a program":   {func(s *server, _ *Options) { s.mkdir(CommandPath, 0o755) }, CommandPath + " is a directory", "move it away"},
 		"a program with two names":   {linked(CommandPath), CommandPath + " has another name", "-samefile " + CommandPath},
-		"a unit that is a directory": {func(s *server, _ *Options) { s.mkdir(unitFor(repo), 0o755) }, "is not a regular file", "move it away"},
+		"a unit that is a directory": {func(s *server, _ *Options) { s.mkdir(UnitPath(repo), 0o755) }, "is not a regular file", "move it away"},
 		"an enabling that is a file": {func(s *server, _ *Options) {
-			s.mkdir(filepath.Dir(wantsFor(repo)), 0o755)
-			s.write(wantsFor(repo), "", 0o644)
+			s.mkdir(filepath.Dir(WantsPath(repo)), 0o755)
+			s.write(WantsPath(repo), "", 0o644)
 		}, "is not a symlink", "move it away"},
 		"a token that is a FIFO": {func(s *server, o *Options) {
 			s.cloud(o)

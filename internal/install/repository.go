@@ -319,7 +319,7 @@ func (i *Installation) planHooks(context.Context) ([]Change, error) {
 			return nil, err
 		}
 	}
-	for _, name := range hooks() {
+	for _, name := range Hooks() {
 		change, err := i.planHook(name)
 		if err != nil {
 			return nil, err

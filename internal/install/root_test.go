@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"bluegreen/internal/command"
 	"bluegreen/internal/gittest"
 	"bluegreen/internal/install/authorized"
 	"bluegreen/internal/install/host"
@@ -96,7 +97,7 @@ func account() host.Account {
 
 // enter runs the server's programs as it is seen from outside.
 func (s *server) enter(as *host.Account, argv []string) []string {
-	s.ran = append(s.ran, spell(argv))
+	s.ran = append(s.ran, command.Line(argv))
 	if s.instead != nil {
 		if other := s.instead(argv); other != nil {
 			return other

@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"bluegreen/internal/command"
+	"bluegreen/internal/install/host"
 )
 
 // How long programs may take.
@@ -21,11 +24,27 @@ func (i *Installation) packages() map[string][]string {
 	needed := map[string][]string{"git": {"git"}, "sudo": {"sudo"}}
 	switch i.o.Web {
 	case "apache":
-		needed["apache2"] = []string{"apache2", "httpd"}
+		needed["apache2"] = webServers()["apache"]
 	case "nginx":
-		needed["nginx"] = []string{"nginx"}
+		needed["nginx"] = webServers()["nginx"]
 	}
 	return needed
+}
+
+// webServers maps what --web may be to programs of which each is that server.
+func webServers() map[string][]string {
+	return map[string][]string{"apache": {"apache2", "httpd"}, "nginx": {"nginx"}}
+}
+
+// WebServer returns what --web is on a host as it is: the server that is there,
+// or "none".
+func WebServer(h *host.Host) string {
+	for _, web := range []string{"apache", "nginx"} {
+		if slices.ContainsFunc(webServers()[web], func(p string) bool { return h.Program(p) != "" }) {
+			return web
+		}
+	}
+	return "none"
 }
 
 func (i *Installation) planPackages(ctx context.Context) ([]Change, error) {
@@ -56,7 +75,7 @@ func (i *Installation) planPackages(ctx context.Context) ([]Change, error) {
 	install := append(append(slices.Clone(get), "install", "-y", "--no-install-recommends"), absent...)
 	return []Change{
 		i.running(slow, append(slices.Clone(get), "update")...),
-		{"run " + spell(install), func(ctx context.Context) error {
+		{"run " + command.Line(install), func(ctx context.Context) error {
 			if err := i.host.Run(ctx, nil, slow, install...); err != nil {
 				return err
 			}
@@ -67,7 +86,7 @@ func (i *Installation) planPackages(ctx context.Context) ([]Change, error) {
 
 // running plans that root runs a program.
 func (w *Work) running(timeout time.Duration, argv ...string) Change {
-	return Change{"run " + spell(argv), func(ctx context.Context) error {
+	return Change{"run " + command.Line(argv), func(ctx context.Context) error {
 		return w.host.Run(ctx, nil, timeout, argv...)
 	}}
 }
@@ -100,8 +119,7 @@ func (i *Installation) planAccount(context.Context) ([]Change, error) {
 		// refuse even with a key.
 		return []Change{i.running(quick, "useradd", "--create-home", "--shell", "/bin/sh", "--password", "*", a.Name)}, nil
 	}
-	switch path.Base(a.Shell) {
-	case "nologin", "false", "git-shell", "true":
+	if !RunsCommands(a.Shell) {
 		return nil, refuse(fmt.Sprintf("usermod --shell /bin/sh %s; its keys are bound to one command all the same", a.Name),
 			"the shell of %s, %s, runs no command for sshd", a.Name, a.Shell)
 	}
@@ -117,6 +135,11 @@ func (i *Installation) planAccount(context.Context) ([]Change, error) {
 	return []Change{{"make the directory " + a.Home + " (" + a.Name + ", 0755)", func(context.Context) error {
 		return i.host.Mkdir(a.Home, a, 0o755)
 	}}}, nil
+}
+
+// RunsCommands tells whether sshd can run a command by an account's shell.
+func RunsCommands(shell string) bool {
+	return !slices.Contains([]string{"nologin", "false", "git-shell", "true"}, path.Base(shell))
 }
 
 func (i *Installation) planWebRoot(context.Context) ([]Change, error) {

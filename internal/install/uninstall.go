@@ -97,7 +97,7 @@ func (r *Removal) planSettings(ctx context.Context) ([]Change, error) {
 func (r *Removal) planHooks(context.Context) ([]Change, error) {
 	dir := path.Join(r.repo, "hooks")
 	var changes []Change
-	for _, name := range hooks() {
+	for _, name := range Hooks() {
 		hook := path.Join(dir, name)
 		e, err := r.host.Look(hook)
 		if err != nil {
@@ -214,8 +214,8 @@ func (r *Removal) planKeysPlaces(file, rest string) ([]Change, error) {
 
 func (r *Removal) planUnit(context.Context) ([]Change, error) {
 	changes, err := joined(
-		func() ([]Change, error) { return r.removal(wantsFor(r.repo)) },
-		func() ([]Change, error) { return r.removal(unitFor(r.repo)) },
+		func() ([]Change, error) { return r.removal(WantsPath(r.repo)) },
+		func() ([]Change, error) { return r.removal(UnitPath(r.repo)) },
 	)
 	if len(changes) > 0 && r.systemd() {
 		changes = append(changes, r.running(quick, "systemctl", "daemon-reload"))

@@ -86,12 +86,12 @@ func TestShared(t *testing.T) {
 
 			s.do(&s.removal(order[0]).Work)
 			after := s.snapshot()
-			for _, path := range []string{CommandPath, ProgramsDir + "/pre-receive", TokenPath, RecordPath(order[1]), unitFor(order[1])} {
+			for _, path := range []string{CommandPath, ProgramsDir + "/pre-receive", TokenPath, RecordPath(order[1]), UnitPath(order[1])} {
 				if after[path[1:]] == "" {
 					t.Errorf("%s went with the first repository", path)
 				}
 			}
-			for _, path := range []string{RecordPath(order[0]), unitFor(order[0]), order[0] + "/hooks/pre-receive"} {
+			for _, path := range []string{RecordPath(order[0]), UnitPath(order[0]), order[0] + "/hooks/pre-receive"} {
 				if after[path[1:]] != "" {
 					t.Errorf("%s is left of the first repository", path)
 				}
@@ -215,7 +215,7 @@ func TestGone(t *testing.T) {
 			gone(s)
 			s.uninstall()
 			after := s.snapshot()
-			for _, path := range []string{RecordPath(repo), unitFor(repo), wantsFor(repo), CommandPath, ProgramsDir, repo + "/hooks/pre-receive"} {
+			for _, path := range []string{RecordPath(repo), UnitPath(repo), WantsPath(repo), CommandPath, ProgramsDir, repo + "/hooks/pre-receive"} {
 				if after[path[1:]] != "" {
 					t.Errorf("%s has been left", path)
 				}

@@ -263,19 +263,5 @@ func joined(plans ...func() ([]Change, error)) ([]Change, error) {
 	return all, nil
 }
 
-// spell writes a command as it would be typed.
-func spell(argv []string) string {
-	words := make([]string, len(argv))
-	for i, word := range argv {
-		if words[i] = word; word == "" || strings.Trim(word, safe) != "" {
-			words[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-		}
-	}
-	return strings.Join(words, " ")
-}
-
-// safe are the characters that mean nothing to a shell.
-const safe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=:,./@"
-
 // missing tells that err is about something that does not exist.
 func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -26,6 +26,9 @@ func types() []string {
 		"sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"}
 }
 
+// IsType tells whether a word is a type of keys.
+func IsType(word string) bool { return slices.Contains(types(), word) }
+
 // ParsePublic reads the lines of a public key file. Its errors do not show the
 // text, which may be a private key.
 func ParsePublic(text string) ([]Key, error) {
@@ -41,7 +44,7 @@ func ParsePublic(text string) ([]Key, error) {
 		if !ok {
 			return nil, fmt.Errorf("line %d is not a public key: it should begin with one of %s", n+1, strings.Join(types(), ", "))
 		}
-		if err := key.check(); err != nil {
+		if err := key.Check(); err != nil {
 			return nil, fmt.Errorf("line %d is not a public key: %w", n+1, err)
 		}
 		keys = append(keys, key)
@@ -64,17 +67,17 @@ func blank(line string) bool {
 func parseKey(text string) (Key, bool) {
 	kind, rest, _ := strings.Cut(strings.ReplaceAll(text, "\t", " "), " ")
 	data, comment, _ := strings.Cut(strings.TrimLeft(rest, " "), " ")
-	return Key{Type: kind, Data: data, Comment: strings.TrimSpace(comment)}, slices.Contains(types(), kind) && data != ""
+	return Key{Type: kind, Data: data, Comment: strings.TrimSpace(comment)}, IsType(kind) && data != ""
 }
 
-// check looks at what the key has inside: its type, then its numbers, each with
+// Check looks at what the key has inside: its type, then its numbers, each with
 // its length.
-func (k Key) check() error {
+func (k Key) Check() error {
 	blob, err := base64.StdEncoding.DecodeString(k.Data)
 	if err != nil {
-		return errors.New("its second word is not base64; perhaps it was cut")
+		return errors.New("the key is not base64; perhaps it was cut")
 	}
-	cut := fmt.Errorf("its second word is not a key of type %s; perhaps it was cut", k.Type)
+	cut := fmt.Errorf("the key is not of type %s; perhaps it was cut", k.Type)
 	var parts []string
 	for len(blob) > 0 {
 		if len(blob) < 4 || uint64(len(blob)-4) < uint64(binary.BigEndian.Uint32(blob)) {
@@ -142,7 +145,8 @@ func Entries(file string) []Entry {
 		options, rest := "", text
 		key, ok := parseKey(text)
 		if !ok {
-			options, rest = cutOptions(text)
+			options = Split(text, ' ')[0]
+			rest = strings.TrimSpace(text[len(options):])
 			key, ok = parseKey(rest)
 		}
 		if ok {
@@ -152,44 +156,9 @@ func Entries(file string) []Entry {
 	return entries
 }
 
-// cutOptions cuts a line at the first space outside quotes.
-func cutOptions(line string) (options, rest string) {
-	quoted := false
-	for i := 0; i < len(line); i++ {
-		switch {
-		case strings.HasPrefix(line[i:], `\"`):
-			i++
-		case line[i] == '"':
-			quoted = !quoted
-		case !quoted && (line[i] == ' ' || line[i] == '\t'):
-			return line[:i], strings.TrimSpace(line[i:])
-		}
-	}
-	return line, ""
-}
-
 // IsFor tells whether the line is one of Line's for repo.
 func (e Entry) IsFor(repo string) bool {
 	return strings.HasPrefix(e.Options, `restrict,command="`+command(repo))
-}
-
-// Forced tells whether sshd runs one command whatever the client asks for.
-func (e Entry) Forced() bool {
-	quoted, start := false, 0
-	for i := 0; i <= len(e.Options); i++ {
-		switch {
-		case i == len(e.Options) || e.Options[i] == ',' && !quoted:
-			if name, _, found := strings.Cut(e.Options[start:i], "="); found && strings.EqualFold(name, "command") {
-				return true
-			}
-			start = i + 1
-		case strings.HasPrefix(e.Options[i:], `\"`):
-			i++
-		case e.Options[i] == '"':
-			quoted = !quoted
-		}
-	}
-	return false
 }
 
 // same tells whether two keys are one, whatever their comments.

@@ -21,7 +21,7 @@ func Uses(argv []string) bool { return len(argv) > 0 && path.Base(argv[0]) == "s
 // a password and with no other argument. find looks a program up as sudo does,
 // and returns "" for one that there is not.
 func Line(user string, argv []string, find func(name string) string) (string, error) {
-	as, argv, err := options(argv[1:])
+	as, argv, err := Command(argv)
 	if err != nil {
 		return "", err
 	}
@@ -51,10 +51,11 @@ func Line(user string, argv []string, find func(name string) string) (string, er
 	return fmt.Sprintf("%s ALL=(%s) NOPASSWD: %s", user, as, strings.Join(words, " ")), nil
 }
 
-// options goes past those of sudo's own. Others than these change what would
-// have to be allowed.
-func options(argv []string) (as string, rest []string, err error) {
-	as = "root"
+// Command returns the account as which argv, which Uses sudo, runs a command,
+// and that command: it goes past sudo's own options. Others than these change
+// what would have to be allowed.
+func Command(argv []string) (as string, command []string, err error) {
+	as, argv = "root", argv[1:]
 	for len(argv) > 0 && strings.HasPrefix(argv[0], "-") {
 		option := argv[0]
 		argv = argv[1:]
