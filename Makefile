@@ -5,9 +5,13 @@
 # make fuzz       every fuzz target for FUZZTIME each
 # make e2e        what needs root and Debian packages: the README's walk-through on
 #                 two servers and a developer's machine that are one machine, and
-#                 the examples with a real nginx; under 4 min (apt-get install
-#                 apache2 nginx-light openssh-server openssh-client sudo
-#                 iproute2 nftables curl)
+#                 the examples with a real nginx and a real cloud-init; under 5 min
+#                 (apt-get install apache2 nginx-light openssh-server
+#                 openssh-client sudo iproute2 nftables curl ca-certificates
+#                 cloud-init gettext-base)
+# make dist       dist/: tarballs and Debian packages for servers, bills of materials,
+#                 SHA256SUMS; the same bytes from the same commit. It downloads
+#                 the tools of install/tools/go.mod
 # make demo       the story on this machine: two environments, a floating IP in a
 #                 simulated cloud, real pushes, visitors; under 30 s. With
 #                 SVG=timeline.svg what the visitors saw becomes a picture, too
@@ -17,7 +21,7 @@ GO       = go
 # The same source gives the same bytes, wherever it lies.
 BUILD    = CGO_ENABLED=0 GOFLAGS=-mod=readonly $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -buildid="
 
-.PHONY: all build native cross test lint fuzz e2e demo clean
+.PHONY: all build native cross test lint fuzz e2e dist demo clean
 all: build
 
 build: native cross
@@ -64,11 +68,14 @@ fuzz:
 # What needs Debian packages, and root for namespaces. What it measures is in
 # the output, in lines with MEASURED.
 e2e:
-	$(GO) test -tags e2e -count=1 ./examples/nginx/
+	$(GO) test -tags e2e -count=1 ./examples/nginx/ ./examples/cloud-init/ ./examples/terraform/
 	$(GO) test -tags e2e -count=1 -timeout 4m -v ./install/e2e/
+
+dist: build
+	install/package/dist
 
 demo: native
 	$(GO) run ./examples/demo -bin bin $(if $(SVG),-svg "$(SVG)")
 
 clean:
-	rm -rf bin
+	rm -rf bin dist

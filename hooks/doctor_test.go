@@ -3,9 +3,7 @@ package hooks_test
 import (
 	"encoding/json"
 	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -46,7 +44,7 @@ func (s *server) doctor(t *testing.T, args ...string) (status int, e examination
 func (e examination) amiss() (found []string) {
 	for _, f := range e.Findings {
 		machine := f.Check == "boot" || f.Check == "keys" || f.Check == "space" || strings.Contains(f.Text, "may replace the hooks") ||
-			strings.Contains(f.Text, "pushes are received by root")
+			strings.Contains(f.Text, "may overwrite ") || strings.Contains(f.Text, "pushes are received by root")
 		if f.Level != "ok" && !machine {
 			found = append(found, f.Check+": "+f.Level+": "+f.Text)
 		}
@@ -127,51 +125,6 @@ func TestDoctorSays(t *testing.T) {
 	for _, args := range [][]string{{"doctor", "--repo", s.dev}, {"doctor", "--repo", s.git, "--fixx"}} {
 		if status, out := s.status(nil, s.dir, "bluegreen", args...); status != 2 || !strings.Contains(out, "error: ") {
 			t.Errorf("%q: status %d\n%s", args, status, out)
-		}
-	}
-}
-
-// TestDoctorOfRoot has root examine another account's repository: nothing of
-// that account's is run as root, and nothing of root's is left in it.
-func TestDoctorOfRoot(t *testing.T) {
-	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
-	const nobody = 65534
-	s := newServer(t, "", "")
-	ran := filepath.Join(s.dir, "home", "ran")
-	s.configure("[[health]]\ncommand = [\"sh\", \"-c\", \"echo $(id -u) $(id -G) $HOME $SECRET >" + ran + "\"]\n")
-	s.commit(map[string]string{"index.html": "v1\n"})
-	s.run(s.dev, "git", "push", "-q", "srv", "master")
-	s.run(s.dir, "bluegreen", "--repo", s.git, "deploy", "master")
-	s.env = append(s.env, "SECRET=of-root")
-	must(t, os.Remove(ran))
-	must(t, os.Chmod(filepath.Dir(s.dir), 0o755))
-	s.run(s.dir, "chown", "-R", "nobody:", s.git, s.www, filepath.Join(s.dir, "home"))
-	status, e := s.doctor(t, "--fix")
-	// There are no hooks.
-	for _, found := range e.amiss() {
-		if !strings.HasPrefix(found, "hooks: ") || status != 1 {
-			t.Errorf("status %d: %s", status, found)
-		}
-	}
-	if len(e.Mended) == 0 {
-		t.Error("nothing was mended")
-	}
-	for _, m := range e.Mended {
-		if m.Error != "" || !strings.HasPrefix(m.Fix, "sudo -u nobody git ") {
-			t.Errorf("%+v", m)
-		}
-	}
-	if text, err := os.ReadFile(ran); err != nil || string(text) != "65534 65534 /nonexistent\n" {
-		t.Errorf("the health check ran as %q, %v", text, err)
-	}
-	for _, path := range []string{"config", "bluegreen"} {
-		info, err := os.Stat(filepath.Join(s.git, path))
-		must(t, err)
-		if uid := info.Sys().(*syscall.Stat_t).Uid; uid != nobody {
-			t.Errorf("%s belongs to %d", path, uid)
 		}
 	}
 }

@@ -24,14 +24,13 @@ const (
 
 // A Site is what one bare repository deploys.
 type Site struct {
-	Name        string // base name of the repository
 	Repo        string // absolute, without characters that a shell or systemd would interpret
 	User        string
 	Environment string
 	Branch      string
 	Directory   string
 	Mounts      []string       // directories that must be mounted before recovery; written as they are
-	Web         bool           // a web server answers on 127.0.0.1
+	Server      string         // service of the web server that answers on 127.0.0.1; "" for none
 	IP          string         // of the promotion; "" for none
 	Droplets    map[string]int // with IP
 	TokenFile   string         // with IP
@@ -41,7 +40,6 @@ type Site struct {
 
 // Rules are lines of a sudoers file, ready to use.
 type Rules struct {
-	Name  string
 	Repo  string
 	Lines []string
 }

@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -33,6 +32,7 @@ type host struct {
 	droplet []string // its addresses as a droplet: where a reserved IP's traffic arrives, and in the private network
 	gateway string
 	web     string // "apache", "nginx" or ""
+	lower   string // what the disk lies over, as overlayfs takes it; "" is this machine's root, emptied
 
 	disk  string // a directory: what the host has written is in it
 	first *exec.Cmd
@@ -57,6 +57,10 @@ func newHost(t testing.TB, h host, files map[string]string) *host {
 	for _, dir := range []string{"upper", "work", "root"} {
 		must(t, os.MkdirAll(filepath.Join(h.disk, dir), 0o755))
 	}
+	if h.lower == "" {
+		must(t, empty(filepath.Join(h.disk, "upper")))
+		h.lower = "/"
+	}
 	for path, text := range files {
 		path = filepath.Join(h.disk, "upper", path)
 		must(t, os.MkdirAll(filepath.Dir(path), 0o755))
@@ -71,7 +75,7 @@ func newHost(t testing.TB, h host, files map[string]string) *host {
 // server's boot would start.
 func (h *host) boot() {
 	h.Helper()
-	c := exec.Command("/proc/self/exe", h.name, h.disk)
+	c := exec.Command("/proc/self/exe", h.name, h.disk, h.lower)
 	c.Args[0] = hostProcess
 	c.Env = []string{"PATH=" + searchPath}
 	c.Stderr = os.Stderr
@@ -113,11 +117,18 @@ func (h *host) startServices() {
 	}
 	h.recoverAtBoot()
 	h.sh(`ssh-keygen -A >/dev/null; mkdir -p /run/sshd; /usr/sbin/sshd -E /var/log/sshd.log`)
+	h.startWeb()
+}
+
+// startWeb starts the web server, if it is installed and does not run: nothing
+// else does so where there is no systemd.
+func (h *host) startWeb() {
+	h.Helper()
 	switch h.web {
 	case "apache":
-		h.sh(`apache2ctl start >/var/log/apache-start.log 2>&1 || { cat /var/log/apache-start.log; exit 1; }`)
+		h.sh(`[ ! -x /usr/sbin/apache2 ] || apache2ctl start >/run/start.log 2>&1 || { cat /run/start.log; exit 1; }`)
 	case "nginx":
-		h.sh(`nginx >/var/log/nginx-start.log 2>&1 || { cat /var/log/nginx-start.log; exit 1; }`)
+		h.sh(`[ ! -x /usr/sbin/nginx ] || [ -s /run/nginx.pid ] || nginx >/run/start.log 2>&1 || { cat /run/start.log; exit 1; }`)
 	}
 }
 
@@ -150,7 +161,12 @@ const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 // command is a program on the host.
 func (h *host) command(ctx context.Context, as account, argv ...string) *exec.Cmd {
-	enter := []string{"--target", strconv.Itoa(h.first.Process.Pid), "--mount", "--uts", "--ipc", "--net", "--pid",
+	return h.commandIn(ctx, "--net", as, argv...)
+}
+
+// commandIn is a program on the host in the network that nsenter's option names.
+func (h *host) commandIn(ctx context.Context, net string, as account, argv ...string) *exec.Cmd {
+	enter := []string{"--target", strconv.Itoa(h.first.Process.Pid), "--mount", "--uts", "--ipc", net, "--pid",
 		"--root", "--wd", "--setuid", strconv.Itoa(as.uid), "--setgid", strconv.Itoa(as.gid), "--",
 		"env", "--chdir=" + as.home}
 	c := exec.CommandContext(ctx, "nsenter", append(enter, argv...)...)
@@ -214,99 +230,6 @@ func (h *host) path(path string) string {
 	return fmt.Sprintf("/proc/%d/root%s", h.first.Process.Pid, path)
 }
 
-// runHost is the first process of a host. It makes the root, says "up", reaps
-// orphans, and ends, with all others, when its standard input does.
-func runHost(name, disk string) error {
-	// What this process has mounted, its own namespace's end unmounts.
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("separating the mounts: %w", err)
-	}
-	if err := mountRoot(filepath.Join(disk, "root"), disk); err != nil {
-		return err
-	}
-	if err := unix.Sethostname([]byte(name)); err != nil {
-		return err
-	}
-	children := make(chan os.Signal, 1)
-	signal.Notify(children, syscall.SIGCHLD)
-	go func() {
-		for range children {
-			for {
-				if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); pid <= 0 && err != unix.EINTR {
-					break
-				}
-			}
-		}
-	}()
-	fmt.Println("up")
-	io.Copy(io.Discard, os.Stdin)
-	os.Exit(0)
-	return nil
-}
-
-// mountRoot mounts this machine's root with the disk over it, what a running
-// system has in it, and makes that the root of this process.
-func mountRoot(dir, disk string) error {
-	// xino keeps the numbers of files that are written for the first time, as on
-	// any real filesystem.
-	layers := fmt.Sprintf("lowerdir=/,upperdir=%s/upper,workdir=%s/work,xino=on", disk, disk)
-	if err := unix.Mount("root", dir, "overlay", 0, layers); err != nil {
-		return fmt.Errorf("mounting the root (%s): %w", layers, err)
-	}
-	const tight = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	for _, m := range []struct {
-		kind, dir string
-		flags     uintptr
-		data      string
-	}{
-		{"proc", "/proc", tight, ""},
-		{"sysfs", "/sys", tight | unix.MS_RDONLY, ""},
-		{"tmpfs", "/dev", unix.MS_NOSUID, "mode=755"},
-		{"devpts", "/dev/pts", unix.MS_NOSUID | unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620,gid=5"},
-		{"tmpfs", "/dev/shm", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777"},
-		{"tmpfs", "/run", unix.MS_NOSUID | unix.MS_NODEV, "mode=755"},
-		{"tmpfs", "/run/lock", tight, "mode=1777"},
-		{"tmpfs", "/tmp", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777"},
-	} {
-		if err := os.MkdirAll(dir+m.dir, 0o755); err != nil {
-			return err
-		}
-		if err := unix.Mount(m.kind, dir+m.dir, m.kind, m.flags, m.data); err != nil {
-			return fmt.Errorf("mounting %s: %w", m.dir, err)
-		}
-	}
-	for minor, name := range map[uint32]string{3: "null", 5: "zero", 7: "full", 8: "random", 9: "urandom"} {
-		path := dir + "/dev/" + name
-		if err := unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(1, minor))); err != nil {
-			return fmt.Errorf("making /dev/%s: %w", name, err)
-		}
-		if err := os.Chmod(path, 0o666); err != nil {
-			return err
-		}
-	}
-	if err := unix.Mknod(dir+"/dev/tty", unix.S_IFCHR|0o666, int(unix.Mkdev(5, 0))); err != nil {
-		return fmt.Errorf("making /dev/tty: %w", err)
-	}
-	for name, to := range map[string]string{
-		"ptmx": "pts/ptmx", "fd": "/proc/self/fd",
-		"stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
-	} {
-		if err := os.Symlink(to, dir+"/dev/"+name); err != nil {
-			return err
-		}
-	}
-	if err := unix.Chdir(dir); err != nil {
-		return err
-	}
-	if err := unix.PivotRoot(".", "."); err != nil {
-		return fmt.Errorf("changing the root: %w", err)
-	}
-	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("leaving the old root: %w", err)
-	}
-	return unix.Chdir("/")
-}
-
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -316,5 +239,20 @@ func must(t testing.TB, err error) {
 
 // indent is how output of the hosts appears in the log.
 func indent(out string) string {
-	return "    " + strings.ReplaceAll(strings.TrimRight(out, "\n"), "\n", "\n    ")
+	return "    " + strings.ReplaceAll(strings.TrimRight(screen(out), "\n"), "\n", "\n    ")
+}
+
+// screen is what a terminal shows of output in the end: what follows a carriage
+// return covers what is there.
+func screen(out string) string {
+	var shown strings.Builder
+	for line := range strings.Lines(out) {
+		var cells []rune
+		for part := range strings.SplitSeq(strings.TrimSuffix(line, "\n"), "\r") {
+			over := []rune(part)
+			cells = append(over, cells[min(len(over), len(cells)):]...)
+		}
+		shown.WriteString(strings.TrimRight(string(cells), " ") + "\n")
+	}
+	return shown.String()
 }

@@ -12,59 +12,98 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
-// installLine is what the README has one type as root on each server.
-var installLine = []string{
-	unpacked + "/bluegreen", "install", "--key", "ann.pub", "--key", "mallory.pub", "--ip", reservedIP,
-	"--droplet", fmt.Sprintf("blue=%d", blueDroplet), "--droplet", fmt.Sprintf("green=%d", greenDroplet), "--token-file", "token",
-}
-
-// install installs on a server, and returns what was said.
-func (s *story) install(server *host, more ...string) string {
+// asRoot runs a line as root, where the programs have been unpacked.
+func (s *story) asRoot(server *host, line string) string {
 	s.Helper()
-	argv := append(slices.Clone(installLine), append([]string{"--web", server.web}, more...)...)
-	status, out := server.run(root, argv...)
+	began := time.Now()
+	status, out := server.run(root, "bash", "-c", line)
 	s.hidden(out)
-	s.Logf("root@%s# %s\n%s", server.name, strings.Join(argv, " "), indent(out))
+	s.Logf("root@%s# %s    # %.2f s\n%s", server.name, line, time.Since(began).Seconds(), indent(out))
 	if status != 0 {
-		s.Fatalf("bluegreen install on %s: status %d", server.name, status)
+		s.Fatalf("%q on %s: status %d", line, server.name, status)
 	}
 	return out
 }
 
-// installBoth installs on both servers. On blue the plan is read first, and the
-// installation is repeated.
-func (s *story) installBoth() {
+// installs runs a line that installs, and returns how long that took. What it
+// says in the end to be typed on the development machine, the README says, too.
+func (s *story) installs(server *host, line string) time.Duration {
 	s.Helper()
-	before := s.written(s.blue)
-	plan := s.install(s.blue, "--dry-run")
-	if changed := differences(before, s.written(s.blue)); len(changed) > 0 {
+	began := time.Now()
+	said := s.asRoot(server, line)
+	took := time.Since(began)
+	server.startWeb()
+	remote := typed{"$", "git remote add " + server.name + " deploy@" + server.name + ":sample_app"}
+	if !strings.Contains(said, "\n  "+remote.line+"\n") || !slices.Contains(readWalkThrough(s), remote) {
+		s.Errorf("install on %s and README.md do not both say %q", server.name, remote.line)
+	}
+	return took
+}
+
+// rehearsed is installs with --dry-run before it, and once more after it.
+func (s *story) rehearsed(server *host, line string) time.Duration {
+	s.Helper()
+	before, packages := s.written(server), server.packages()
+	plan := s.asRoot(server, line+" --dry-run")
+	if changed := differences(before, s.written(server)); len(changed) > 0 {
 		s.Errorf("--dry-run has changed %q", changed)
 	}
-	said := s.install(s.blue)
-	installed := s.written(s.blue)
+	took := s.installs(server, line)
+	installed := s.written(server)
+	theirs := server.filesOf(differences(packages, server.packages()))
 	for _, path := range differences(before, installed) {
-		if named(path) && !strings.Contains(plan, path) {
+		if named(path) && !theirs[strings.TrimPrefix(path, "/usr")] && !strings.Contains(plan, path) {
 			s.Errorf("--dry-run does not name %s", path)
 		}
 	}
-	if line := "git remote add blue deploy@blue:sample_app"; !strings.Contains(said, line) {
-		s.Errorf("install does not end with %q", line)
-	}
-	again := s.install(s.blue)
-	if changed := differences(installed, s.written(s.blue)); len(changed) > 0 {
+	again := s.asRoot(server, line)
+	if changed := differences(installed, s.written(server)); len(changed) > 0 {
 		s.Errorf("the second installation has changed %q", changed)
 	}
-	if !strings.Contains(again, "nothing") {
-		s.Error("the second installation does not say that nothing has changed")
+	if !strings.Contains(again, "success: nothing to do") {
+		s.Error("the second installation does not say that there is nothing to do")
 	}
-	s.install(s.green)
+	return took
+}
+
+// packages lists what is installed, with versions.
+func (h *host) packages() map[string]string {
+	h.Helper()
+	list := make(map[string]string)
+	for line := range strings.Lines(h.sh(`dpkg-query -W -f '${Package} ${db:Status-Status} ${Version}\n'`)) {
+		name, version, _ := strings.Cut(line, " ")
+		list[name] = version
+	}
+	return list
+}
+
+// filesOf lists the files that packages bring, without /usr before them.
+func (h *host) filesOf(packages []string) map[string]bool {
+	h.Helper()
+	files := make(map[string]bool)
+	if len(packages) > 0 {
+		for line := range strings.Lines(h.must(root, append([]string{"dpkg-query", "-L"}, packages...)...)) {
+			files[strings.TrimPrefix(strings.TrimSpace(line), "/usr")] = true // /lib is a symlink
+		}
+	}
+	return files
 }
 
 // named tells whether a plan has to name a file. The repository's own files and
-// the account's, git and useradd make.
+// the account's, git and useradd make; apt-get keeps books, and packages come
+// with scripts.
 func named(path string) bool {
+	for _, place := range []string{
+		"/etc/apache2/", "/etc/rc", "/etc/systemd/system/multi-user.target.wants/apache2.service", "/var/cache/",
+		"/var/lib/apache2/", "/var/lib/apt/", "/var/lib/dpkg/", "/var/lib/systemd/", webRoot + "/index.html",
+	} {
+		if strings.HasPrefix(path, place) {
+			return false
+		}
+	}
 	switch dir, name := filepath.Split(path); {
 	case strings.HasPrefix(path, repository+"/"):
 		return strings.HasPrefix(path, repository+"/hooks/") && strings.HasSuffix(name, "-receive") || name == "bluegreen.toml"

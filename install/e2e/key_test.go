@@ -3,19 +3,27 @@
 package e2e_test
 
 import (
+	"context"
+	"errors"
+	"os/exec"
 	"strings"
+	"sync"
 	"time"
 )
 
 // pushersKey tries what a key that may push must not do: each is refused.
 func (s *story) pushersKey() {
 	s.Helper()
-	s.blue.sh(`sudo -u deploy git init --quiet --bare /home/deploy/other
-sudo -u deploy git init --quiet --bare /home/deploy/sample_app2
+	if said := s.asRoot(s.blue, "./bluegreen install --key mallory.pub"); !strings.Contains(said, "success: 1 change made") {
+		s.Error("a key is not added alone")
+	}
+	s.blue.sh(`runuser -u deploy -- git init --quiet --bare /home/deploy/other
+runuser -u deploy -- git init --quiet --bare /home/deploy/sample_app2
 echo stranger >/home/deploy/diary; chown deploy: /home/deploy/diary`)
 	before := s.written(s.blue)
-	for _, try := range tries {
-		status, out := s.dev.run(mallory, "timeout", "10", "sh", "-uc", try.line)
+	said := s.tryAll()
+	for i, try := range tries {
+		status, out := said[i].status, said[i].out
 		s.hidden(out)
 		reason, _, _ := strings.Cut(strings.TrimSpace(out), ": this key may")
 		s.Logf("%s: mallory$ %s    # status %d\n%s", try.what, try.line, status, indent(reason))
@@ -35,6 +43,35 @@ echo stranger >/home/deploy/diary; chown deploy: /home/deploy/diary`)
 		}
 	}
 	s.account()
+}
+
+// An outcome is what became of a try.
+type outcome struct {
+	status int
+	out    string
+}
+
+// tryAll runs all tries, some at once: each has its own connection.
+func (s *story) tryAll() []outcome {
+	said := make([]outcome, len(tries))
+	turns := make(chan struct{}, 4)
+	var running sync.WaitGroup
+	for i, try := range tries {
+		turns <- struct{}{}
+		running.Go(func() {
+			defer func() { <-turns }()
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			c := s.dev.command(ctx, mallory, "timeout", "20", "sh", "-uc", try.line)
+			out, err := c.CombinedOutput()
+			said[i] = outcome{c.ProcessState.ExitCode(), string(out)}
+			if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+				s.Errorf("%s: %v", try.line, err)
+			}
+		})
+	}
+	running.Wait()
+	return said
 }
 
 // A try is one of mallory's, as a line of shell.

@@ -30,11 +30,13 @@ const (
 	// scratch is where the hosts' disks are mounted: memory that the test alone
 	// sees, over a directory in which nobody keeps sources.
 	scratch = "/dev/shm"
+	// outside is the network of the machine itself, from which packages come.
+	outside = "/proc/self/fd/3"
 )
 
 func TestMain(m *testing.M) {
 	if os.Args[0] == hostProcess {
-		err := runHost(os.Args[1], os.Args[2])
+		err := runHost(os.Args[1], os.Args[2], os.Args[3])
 		fmt.Fprintf(os.Stderr, "%s: %v\n", os.Args[1], err)
 		os.Exit(1)
 	}
@@ -53,8 +55,9 @@ func TestMain(m *testing.M) {
 }
 
 // enterCloud runs this test again in its own namespaces, and returns its exit
-// status. The kernel kills that one when this process ends, however it ends; as
-// it is the first process of its namespace, all others there end with it.
+// status. The kernel kills that one when this process ends, however it ends, and
+// this one with its parent; as that one is the first process of its namespace,
+// all others there end with it.
 func enterCloud() (int, error) {
 	if os.Geteuid() != 0 {
 		return 1, errors.New("this needs root, for namespaces and mounts: sudo make e2e")
@@ -62,16 +65,26 @@ func enterCloud() (int, error) {
 	if err := lookForPrograms(); err != nil {
 		return 1, err
 	}
-	runtime.LockOSThread() // Pdeathsig looks at the thread
+	// "go test", killed, does not take the test with it by itself.
+	runtime.LockOSThread() // parents and children are threads here
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0); err != nil {
+		return 1, err
+	}
+	network, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		return 1, err
+	}
+	defer network.Close()
 	c := exec.Command("/proc/self/exe", os.Args[1:]...)
 	c.Args[0] = os.Args[0]
 	c.Env = append(os.Environ(), inCloud+"=1", "TMPDIR="+scratch)
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+	c.ExtraFiles = []*os.File{network} // see outside
 	c.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWUTS,
 		Pdeathsig:  syscall.SIGKILL,
 	}
-	err := c.Run()
+	err = c.Run()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		return max(exit.ExitCode(), 1), nil
 	}
@@ -86,9 +99,8 @@ func lookForPrograms() error {
 	os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
 	var missing []string
 	for _, p := range []struct{ program, pack string }{
-		{"apache2", "apache2"}, {"nginx", "nginx-light"}, {"sshd", "openssh-server"}, {"ssh", "openssh-client"},
-		{"sudo", "sudo"}, {"git", "git"}, {"ip", "iproute2"}, {"nft", "nftables"}, {"nsenter", "util-linux"},
-		{"useradd", "passwd"},
+		{"sshd", "openssh-server"}, {"ssh", "openssh-client"}, {"git", "git"}, {"ip", "iproute2"}, {"nft", "nftables"},
+		{"nsenter", "util-linux"}, {"useradd", "passwd"}, {"apt-get", "apt"},
 	} {
 		if _, err := exec.LookPath(p.program); err != nil {
 			missing = append(missing, p.pack)
@@ -102,6 +114,8 @@ func lookForPrograms() error {
 
 // furnish prepares the namespaces: from here on no mount reaches the machine.
 func furnish() error {
+	unix.Umask(0o022)
+	unix.CloseOnExec(3) // no host is to have a way outside
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("separating the mounts: %w", err)
 	}

@@ -64,7 +64,7 @@ within = "2s"
 	s.release("version-3")
 	s.pushed("green", "master")
 	s.wholly(s.green, "version-3")
-	s.undisturbed("a release that fails on the idle server", began)
+	s.undisturbed("a release that fails on the idle server", 0, began)
 }
 
 // configure appends to a server's configuration, as its operator would.
@@ -116,7 +116,7 @@ func (s *story) uninstall() {
 		}
 	}
 	s.production.first(version, time.Now())
-	s.undisturbed("uninstall", began)
+	s.undisturbed("uninstall on the other server", 0, began)
 }
 
 // secrets looks for the token where it must not be.

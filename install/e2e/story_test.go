@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -25,8 +24,9 @@ const (
 const (
 	repository = "/home/deploy/sample_app"
 	webRoot    = "/var/www/html"
-	// unpacked is where the programs of a release lie before they are installed.
-	unpacked = "/root/bluegreen"
+	// unpacked is where the programs of a release lie before they are installed,
+	// beside the key and the token.
+	unpacked = "/root"
 	// trustedCertificates is where programs look for authorities on Debian.
 	trustedCertificates = "/etc/ssl/certs/ca-certificates.crt"
 )
@@ -41,17 +41,19 @@ var (
 type story struct {
 	testing.TB
 	*cloud
+	*figures
+	debian
 	blue, green, dev *host
 	programs         string // directory
 	production       *visitors
 	commits          map[string]string // by version
 }
 
-// newStory makes the machines, bare but for Debian's packages, and the
-// developers' accounts with their keys and a first commit.
-func newStory(t testing.TB, web string) *story {
+// newStory makes two bare servers, blue for Apache and green for any web server,
+// a developers' machine with their accounts and keys, and a first commit.
+func newStory(t testing.TB, programs string, d debian, f *figures, web string) *story {
 	t.Helper()
-	s := &story{TB: t, cloud: newCloud(t), programs: build(t, "first"), commits: make(map[string]string)}
+	s := &story{TB: t, programs: programs, debian: d, figures: f, cloud: newCloud(t), commits: make(map[string]string)}
 	trusted, err := os.ReadFile(trustedCertificates)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
@@ -62,8 +64,10 @@ func newStory(t testing.TB, web string) *story {
 		"/etc/resolv.conf":  "", // there is no internet
 		trustedCertificates: string(trusted) + s.authority,
 	}
-	s.blue = newHost(t, host{name: "blue", public: bluePublic, droplet: []string{blueAnchor, bluePrivate}, gateway: dropletGateway, web: web}, files)
-	s.green = newHost(t, host{name: "green", public: greenPublic, droplet: []string{greenAnchor, greenPrivate}, gateway: dropletGateway, web: web}, files)
+	s.blue = newHost(t, host{name: "blue", public: bluePublic, droplet: []string{blueAnchor, bluePrivate},
+		gateway: dropletGateway, web: "apache", lower: d.layers}, files)
+	s.green = newHost(t, host{name: "green", public: greenPublic, droplet: []string{greenAnchor, greenPrivate},
+		gateway: dropletGateway, web: web, lower: d.layers}, files)
 	s.dev = newHost(t, host{name: "dev", public: developerIP, gateway: developerGateway}, files)
 	for _, developer := range []account{ann, mallory} {
 		s.hire(developer)
@@ -96,13 +100,13 @@ git config --global user.name "$USER"
 git config --global user.email "$USER@example.com"`)
 }
 
-// build builds the programs. Two builds with different names differ.
-func build(t testing.TB, name string) (dir string) {
+// build builds the programs.
+func build(t testing.TB) (dir string) {
 	t.Helper()
-	dir = filepath.Join(t.TempDir(), name)
+	dir = t.TempDir()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid="+name, "-o", dir+"/",
+	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=", "-o", dir+"/",
 		"./hooks/pre-receive", "./hooks/proc-receive", "./hooks/post-receive", "./install/bluegreen")
 	c.Dir = "../.."
 	c.Env = append(c.Environ(), "CGO_ENABLED=0")
@@ -176,9 +180,7 @@ func (s *story) pushed(args ...string) time.Time {
 	out := s.git(append([]string{"push"}, args...)...)
 	took := time.Since(began)
 	s.Logf("$ git push %s    # %.2f s\n%s", strings.Join(args, " "), took.Seconds(), indent(out))
-	if !strings.Contains(out, "remote: success: ") {
-		s.Errorf("git push %s ends with %q", strings.Join(args, " "), lastLine(out))
-	}
+	s.succeeded(out, 1)
 	return began
 }
 
@@ -192,32 +194,47 @@ func (s *story) refused(reason string, args ...string) {
 	}
 }
 
-// lastLine is the last line of the hooks.
-func lastLine(out string) (last string) {
-	for line := range strings.Lines(out) {
-		if said, ok := strings.CutPrefix(line, "remote: "); ok {
-			last = strings.TrimSpace(said)
-		}
+// succeeded checks that the hooks have ended a number of pushes with success.
+func (s *story) succeeded(out string, pushes int) {
+	s.Helper()
+	if n := strings.Count("\n"+screen(out), "\nremote: success: "); n != pushes {
+		s.Errorf("%d of %d pushes end with success:\n%s", n, pushes, indent(out))
 	}
-	return last
 }
 
-// undisturbed holds what production's visitors have seen since a moment
-// against what they were promised, and tells the figures.
-func (s *story) undisturbed(what string, since time.Time) {
+// undisturbed holds what production's visitors have seen since a moment against
+// what they were promised, and adds it to the table, with what took how long.
+func (s *story) undisturbed(what string, took time.Duration, since time.Time) {
 	s.Helper()
-	var seen count
-	seen.add(s.production.since(since))
-	s.Logf("%s: production answered %s", what, seen)
-	if seen.requests == 0 || seen.lost > 0 || seen.mixed > 0 {
-		s.Errorf("%s: production answered %s", what, seen)
+	s.unharmed(s.production, what, took, since)
+}
+
+// unharmed is undisturbed for any visitors.
+func (s *story) unharmed(who *visitors, what string, took time.Duration, since time.Time) {
+	s.Helper()
+	if seen := s.answered(who, what, took, since); seen.mixed > 0 {
+		s.Errorf("%s: %s answered %s", what, who.name, seen)
 	}
+}
+
+// answered adds to the table what visitors have seen of a server, and checks that
+// it has always answered. One that is deployed to may answer with an old style
+// sheet to a new page: files are replaced one by one.
+func (s *story) answered(who *visitors, what string, took time.Duration, since time.Time) *count {
+	s.Helper()
+	seen := new(count)
+	seen.add(who.since(since))
+	s.figures.add(what, took, seen)
+	if seen.requests == 0 || seen.lost > 0 {
+		s.Errorf("%s: %s answered %s", what, who.name, seen)
+	}
+	return seen
 }
 
 // wholly checks that the web root of a server is exactly one version.
 func (s *story) wholly(server *host, version string) {
 	s.Helper()
-	status, out := server.run(root, "sudo", "-u", "deploy", "git", "--git-dir="+repository, "--work-tree="+webRoot,
+	status, out := server.run(root, "runuser", "-u", "deploy", "--", "git", "--git-dir="+repository, "--work-tree="+webRoot,
 		"diff", "--stat", s.commits[version], "--")
 	if status != 0 || strings.TrimSpace(out) != "" {
 		s.Errorf("the web root of %s is not %s: status %d\n%s", server.name, version, status, out)

@@ -35,6 +35,7 @@ type visitors struct {
 	mu            sync.Mutex
 	views         []view
 	arrived       chan struct{} // closed and replaced with each view
+	leave         func()        // ends their looking
 }
 
 // visit begins to look at an address, until the test ends.
@@ -64,10 +65,11 @@ func visit(t testing.TB, from *host, name, address string) *visitors {
 			}
 		}
 	})
-	t.Cleanup(func() {
+	v.leave = func() {
 		cancel()
 		looking.Wait()
-	})
+	}
+	t.Cleanup(v.leave)
 	return v
 }
 

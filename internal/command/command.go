@@ -1,5 +1,5 @@
-// Package command runs the operator's commands: argv, no shell, a process
-// group of their own, and none of the descriptors that git waits for.
+// Package command runs the operator's commands: argv, no shell, a session of
+// their own without a terminal, and none of the descriptors that git waits for.
 package command
 
 import (
@@ -189,9 +189,9 @@ func exitError(program string, err error) error {
 	return &Error{Program: program, Outcome: outcome, Err: err}
 }
 
-// stop ends a process group, and its leader where that has moved to another,
-// and tells whether the leader has ended. The leader's end alone is not the
-// end: a shell dies of SIGTERM at once, its children may need their grace.
+// stop ends a process group and tells whether its leader has ended, who leads a
+// session and so cannot leave the group. The leader's end alone is not the end:
+// a shell dies of SIGTERM at once, its children may need their grace.
 func stop(leader *os.Process, exited <-chan error) bool {
 	unix.Kill(-leader.Pid, unix.SIGTERM)
 	over := time.After(grace)
@@ -212,7 +212,6 @@ func stop(leader *os.Process, exited <-chan error) bool {
 	if exited == nil {
 		return true
 	}
-	leader.Kill()
 	select {
 	case <-exited:
 		return true

@@ -150,8 +150,8 @@ func TestExitErrorIsKept(t *testing.T) {
 	}
 }
 
-// What a child may see of us is nothing: no variables, no terminal, no
-// descriptors, no process group.
+// What a child may see of us is nothing: no variables, no terminal, which is a
+// session's, no descriptors, no process group.
 func TestNothingIsInherited(t *testing.T) {
 	t.Setenv("GIT_DIR", ".")
 	// A pipe as git's to a hook: without close-on-exec.
@@ -167,6 +167,7 @@ func TestNothingIsInherited(t *testing.T) {
 			/usr/bin/env | /bin/grep -v -e ^PWD= -e ^_= -e ^SHLVL= -e ^OLDPWD=
 			/bin/readlink /proc/$$/fd/0
 			test $(/usr/bin/cut -d' ' -f5 /proc/$$/stat) = $$ && echo own group
+			test $(/usr/bin/cut -d' ' -f6 /proc/$$/stat) = $$ && echo own session
 			/bin/pwd
 			/bin/sleep 1000 >/dev/null 2>&1 & echo $!`},
 		Env: []string{"ONLY=this"},
@@ -181,7 +182,7 @@ func TestNothingIsInherited(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Kill(pid, unix.SIGKILL)
-	want := []string{"ONLY=this", "/dev/null", "own group", dir, strconv.Itoa(pid)}
+	want := []string{"ONLY=this", "/dev/null", "own group", "own session", dir, strconv.Itoa(pid)}
 	if !slices.Equal(out.Tail, want) {
 		t.Errorf("got %q, want %q", out.Tail, want)
 	}
@@ -326,13 +327,9 @@ func TestGraceIsForTheGroup(t *testing.T) {
 func TestSigtermIgnored(t *testing.T) {
 	t.Parallel()
 	scripts := map[string]string{
-		"by all":                  `trap "" TERM; exec 9>"$1"; sleep 1000 & echo ready; sleep 1000 & wait`,
-		"by the grandchild":       `exec 9>"$1"; (trap "" TERM; echo ready; sleep 1000) & wait`,
-		"by a silent grandchild":  `exec 9>"$1"; (trap "" TERM; echo ready; exec >/dev/null 2>&1; sleep 1000) & wait`,
-		"leader of another group": `exec 9>"$1"; exec perl -e '$| = 1; setpgrp(0, getpgrp(getppid())) or die $!; print "ready\n"; sleep 1000'`,
-	}
-	if _, err := exec.LookPath("perl"); err != nil {
-		delete(scripts, "leader of another group") // nothing else here calls setpgid
+		"by all":                 `trap "" TERM; exec 9>"$1"; sleep 1000 & echo ready; sleep 1000 & wait`,
+		"by the grandchild":      `exec 9>"$1"; (trap "" TERM; echo ready; sleep 1000) & wait`,
+		"by a silent grandchild": `exec 9>"$1"; (trap "" TERM; echo ready; exec >/dev/null 2>&1; sleep 1000) & wait`,
 	}
 	var running sync.WaitGroup
 	for name, script := range scripts {

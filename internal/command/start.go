@@ -35,11 +35,13 @@ func (c Command) prepare(ctx context.Context) (*exec.Cmd, error) {
 	}
 	closeOnExec()
 	return &exec.Cmd{
-		Path:        path,
-		Args:        c.Argv,
-		Env:         append([]string{}, c.Env...), // nil would be all of ours
-		Dir:         c.Dir,
-		SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
+		Path: path,
+		Args: c.Argv,
+		Env:  append([]string{}, c.Env...), // nil would be all of ours
+		Dir:  c.Dir,
+		// A session of its own: no Ctrl-C reaches it, and it has no terminal. Into
+		// that of root, who runs this as another account, it could type.
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}, nil
 }
 

@@ -28,8 +28,9 @@ type Console struct {
 	mu       sync.Mutex
 	more     sync.Cond
 	queue    []string
-	queued   int // bytes in queue
-	dropped  int // lines that gave way to newer ones in a full queue
+	queued   int             // bytes in queue
+	dropped  int             // lines that gave way to newer ones in a full queue
+	flushes  []chan struct{} // each closed once what was queued before it is written
 	closed   bool
 	finished chan struct{}
 
@@ -53,14 +54,14 @@ func (c *Console) write(w io.Writer) {
 	gone := false
 	for {
 		c.mu.Lock()
-		for len(c.queue) == 0 && !c.closed {
+		for len(c.queue) == 0 && len(c.flushes) == 0 && !c.closed {
 			c.more.Wait()
 		}
-		lines := c.queue
+		lines, flushes := c.queue, c.flushes
 		if c.dropped > 0 {
 			lines = append([]string{fmt.Sprintf("warning: %d lines were left out: nobody read them\n", c.dropped)}, lines...)
 		}
-		c.queue, c.queued, c.dropped = nil, 0, 0
+		c.queue, c.queued, c.dropped, c.flushes = nil, 0, 0, nil
 		done := c.closed
 		c.mu.Unlock()
 		for _, line := range lines {
@@ -70,6 +71,9 @@ func (c *Console) write(w io.Writer) {
 			// One write a line: lines of git's own do not cut into it.
 			_, err := io.WriteString(w, line)
 			gone = err != nil
+		}
+		for _, flushed := range flushes {
+			close(flushed)
 		}
 		if done && len(lines) == 0 {
 			return
@@ -130,6 +134,21 @@ func (c *Console) Progress(format string, args ...any) {
 	text := Escape(fmt.Sprintf(format, args...))
 	c.push(text + strings.Repeat(" ", max(0, c.progressLen-len(text))) + "\r")
 	c.lastProgress, c.progressLen = now, len(text)
+}
+
+// Flush waits, up to wait, until what has been said so far is written: for who
+// goes on writing to the same terminal by another way.
+func (c *Console) Flush(wait time.Duration) {
+	flushed := make(chan struct{})
+	c.mu.Lock()
+	c.flushes = append(c.flushes, flushed)
+	c.more.Signal()
+	c.mu.Unlock()
+	select {
+	case <-flushed:
+	case <-c.finished:
+	case <-time.After(wait):
+	}
 }
 
 // Close waits, up to wait, until everything is written.

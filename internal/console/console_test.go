@@ -56,6 +56,47 @@ func TestLines(t *testing.T) {
 	}
 }
 
+// TestFlush: what was said before a flush is written when it returns, and a
+// reader who does not read is waited for no longer than that.
+func TestFlush(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		reader, w := io.Pipe()
+		c := New(w)
+		began := time.Now()
+		c.Say("nobody reads this")
+		c.Flush(time.Minute)
+		if waited := time.Since(began); waited != time.Minute {
+			t.Errorf("waited %s", waited)
+		}
+		read := ""
+		go func() {
+			all, _ := io.ReadAll(reader)
+			read = string(all)
+		}()
+		c.Say("now somebody does")
+		c.Flush(time.Minute)
+		c.Close(time.Minute)
+		c.Flush(time.Minute) // after the end, too
+		if waited := time.Since(began); waited != time.Minute {
+			t.Errorf("waited %s for a reader who reads", waited)
+		}
+		w.Close()
+		synctest.Wait()
+		if want := "nobody reads this\nnow somebody does\n"; read != want {
+			t.Errorf("read %q, want %q", read, want)
+		}
+	})
+	var p paper
+	c := New(&p)
+	c.Say("written")
+	c.Flush(time.Minute)
+	if got := p.String(); got != "written\n" {
+		t.Errorf("after a flush %q is written", got)
+	}
+	c.Close(time.Minute)
+}
+
 // TestPace holds progress lines to their pace.
 func TestPace(t *testing.T) {
 	t.Parallel()

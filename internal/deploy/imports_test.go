@@ -22,8 +22,8 @@ var layers = map[string][]string{
 	"install/bluegreen":           {"internal/operator"},
 	"examples/demo":               {"internal/simulator"},
 	"internal/operator":           {"internal/config", "internal/console", "internal/deploy", "internal/doctor", "internal/environment", "internal/forced", "internal/git", "internal/health", "internal/install", "internal/journal", "internal/lock", "internal/receive", "internal/version"},
-	"internal/install":            {"install", "internal/command", "internal/config", "internal/digitalocean", "internal/durable", "internal/install/authorized", "internal/install/host", "internal/install/sudoers", "internal/lock"},
-	"internal/install/host":       {"internal/command"},
+	"internal/install":            {"install", "internal/command", "internal/config", "internal/digitalocean", "internal/install/authorized", "internal/install/host", "internal/install/sudoers", "internal/lock"},
+	"internal/install/host":       {"internal/command", "internal/durable"},
 	"internal/doctor":             {"internal/command", "internal/deploy", "internal/digitalocean", "internal/environment", "internal/git", "internal/health", "internal/install/authorized", "internal/journal", "internal/lock", "internal/promotion", "internal/version"},
 	"internal/receive":            {"internal/command", "internal/console", "internal/deploy", "internal/environment", "internal/git", "internal/journal", "internal/lock", "internal/policy", "internal/tree", "internal/version", "internal/worktree"},
 	"internal/environment":        {"internal/config", "internal/deploy", "internal/digitalocean", "internal/git", "internal/health", "internal/journal", "internal/policy", "internal/promotion", "internal/worktree"},
@@ -60,7 +60,10 @@ var doors = map[string][]string{
 	"github.com/spf13/cobra":          {"internal/operator"},
 	"github.com/digitalocean/godo":    {"internal/digitalocean"},
 	"github.com/getkin/kin-openapi":   {},
+	"github.com/hashicorp/hcl/v2":     {},
+	"github.com/oasdiff/yaml3":        {},
 	"github.com/rogpeppe/go-internal": {},
+	"github.com/zclconf/go-cty":       {},
 	"net/http":                        {"internal/digitalocean", "internal/doctor", "internal/health", "internal/simulator", "examples/demo"},
 	"testing":                         {"internal/gittest"},
 }
@@ -126,7 +129,7 @@ func TestLayers(t *testing.T) {
 				t.Errorf("%s may import a program, %s", pkg, path)
 			case path == "internal/operator" && pkg != "install/bluegreen":
 				t.Errorf("%s may import the operator's command", pkg)
-			case path == "internal/config" && pkg != "internal/environment" && pkg != "internal/operator":
+			case path == "internal/config" && pkg != "internal/environment" && pkg != "internal/operator" && pkg != "internal/install":
 				t.Errorf("%s may import config: it gets ready values", pkg)
 			case path == "internal/console" && pkg != "internal/receive" && pkg != "internal/operator":
 				t.Errorf("%s may print", pkg)

@@ -106,6 +106,9 @@ func (o *outside) summary(m *promotion.Move) string {
 	if !s.FirstNew.IsZero() && !m.Already {
 		parts = append(parts, fmt.Sprintf("%s from %s", m.To, s.FirstNew.Local().Format(clock)))
 	}
+	if m.From == "" && !s.FirstNew.IsZero() && s.LastFailed.Before(s.FirstNew) {
+		return "production served " + strings.Join(parts, ", ") + "; nobody had it before"
+	}
 	text := fmt.Sprintf("%d of %d requests failed", s.Failed, s.Asked)
 	if len(parts) > 0 {
 		text = "production served " + strings.Join(parts, ", ") + "; " + text

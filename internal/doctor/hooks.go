@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"bytes"
 	"context"
 	"debug/buildinfo"
 	"errors"
@@ -57,9 +58,17 @@ func (x *exam) hookPrograms(ctx context.Context) []Finding {
 	return or(found, "the three hooks in %s are version %s", x.hooks, version.Number)
 }
 
-// install is the command that sets up what belongs to root.
+// packaged is where a Debian package has the operator's command.
+const packaged = "/usr/bin/bluegreen"
+
+// install is the command that sets up what belongs to root. The package's
+// program is named in full: an older copy in /usr/local comes before it in PATH.
 func (x *exam) install() string {
-	return x.asRoot("bluegreen", "install", "--user", x.account.Name, "--repo", x.repo.Dir)
+	program := "bluegreen"
+	if _, err := os.Stat(x.Host.system(packaged)); err == nil {
+		program = packaged
+	}
+	return x.asRoot(program, "install", "--user", x.account.Name, "--repo", x.repo.Dir)
 }
 
 func sameFile(a, b string) bool {
@@ -96,19 +105,19 @@ func (x *exam) hook(ctx context.Context, name string) (missing bool, found []Fin
 // nil where it is. Nothing is run that is not ours: it may not know --version.
 func (x *exam) program(ctx context.Context, path, name string, st fs.FileInfo) *Finding {
 	wrong := func(f Finding) *Finding { return &f }
-	if st.Mode()&0o111 == 0 {
-		return wrong(broken(x.asRoot("chmod", "+x", path), "%s is not executable: git ignores it", path).
-			by(func(context.Context) error { return MakeExecutable(path) }))
+	if m := x.mountOf(path); m.has("noexec") {
+		return wrong(broken(x.remount(m, "exec"), "%s cannot be run: %s is mounted noexec", path, m.point))
+	}
+	open := x.asRoot("chmod", "a+rx", path)
+	if st.Mode()&0o111 == 0 || !x.stranger() && unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS) != nil {
+		return wrong(x.openable(broken(open, "%s is not executable for %s: git ignores it", path, x.account.Name), path, st))
 	}
 	info, err := buildinfo.ReadFile(path)
 	if errors.Is(err, fs.ErrPermission) {
-		return wrong(broken(x.asRoot("chmod", "a+rx", path), "%s may not be read by %s: %v", path, x.account.Name, err))
+		return wrong(x.openable(broken(open, "%s may not be read by %s: %v", path, x.account.Name, err), path, st))
 	}
 	if err != nil || info.Main.Path != module {
 		return wrong(warning(x.install(), "%s is another program than bluegreen's: %s", path, without(name)))
-	}
-	if m := x.mountOf(path); m.has("noexec") {
-		return wrong(broken(x.remount(m, "exec"), "%s cannot be run: %s is mounted noexec", path, m.point))
 	}
 	said, err := command.Read(ctx, command.Command{Argv: []string{path, "--version"}, Env: x.Host.Environ, Dir: "/", Timeout: 5 * time.Second})
 	if err != nil {
@@ -124,26 +133,52 @@ func (x *exam) remount(m *mount, option string) string {
 	return x.asRoot("mount", "-o", "remount,"+option, m.point)
 }
 
-// MakeExecutable makes a hook executable for those who may read it, symlinks
-// followed, if it is a program of ours.
-func MakeExecutable(path string) error {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+// openable makes the finding one that can be mended by who has found it: by the
+// file's owner, or by root, who does so before becoming the account.
+func (x *exam) openable(f Finding, path string, st fs.FileInfo) Finding {
+	if x.Host.UID != 0 && ownerOf(st) != os.Geteuid() {
+		return f
+	}
+	return f.by(func(context.Context) error { return makeExecutable(path) })
+}
+
+// MendHooks makes those hooks readable and executable that are root's own, which
+// only root can do, and not root who has become the repository's account.
+func MendHooks(repo string) (mended []Mended) {
+	for _, name := range Hooks() {
+		path := filepath.Join(repo, "hooks", name)
+		if st, err := os.Stat(path); err == nil && ownerOf(st) == 0 && st.Mode()&0o005 != 0o005 {
+			mended = append(mended, Mended{shell([]string{"chmod", "a+rx", path}), makeExecutable(path)})
+		}
+	}
+	return mended
+}
+
+// makeExecutable lets everybody read and run a hook, symlinks followed, if it is
+// a program of ours. What it leads to may be the account's choice: nothing is
+// opened but a regular file, since opening a device can have effects.
+func makeExecutable(path string) error {
+	found, err := os.OpenFile(path, unix.O_PATH, 0)
 	if err != nil {
 		return err
+	}
+	defer found.Close()
+	st, err := found.Stat()
+	if err != nil {
+		return err
+	}
+	if !st.Mode().IsRegular() {
+		return fmt.Errorf("%q is not a file", path)
+	}
+	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", found.Fd())) // the very file that was looked at
+	if err != nil {
+		return fmt.Errorf("opening %q: %w", path, err)
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if info, err := buildinfo.Read(f); !st.Mode().IsRegular() || err != nil || info.Main.Path != module {
+	if info, err := buildinfo.Read(f); err != nil || info.Main.Path != module {
 		return fmt.Errorf("%q is no program of bluegreen's", path)
 	}
-	mode := st.Mode().Perm()
-	if want := mode | mode&0o444>>2; want != mode {
-		return f.Chmod(want)
-	}
-	return nil
+	return f.Chmod(st.Mode().Perm() | 0o555)
 }
 
 // replaceable looks whether the account that receives pushes could put other
@@ -188,5 +223,19 @@ func (x *exam) programs(context.Context) []Finding {
 			found = append(found, broken(x.remount(m, "exec"), "programs in %s cannot be run: %s is mounted noexec", path, m.point))
 		}
 	}
+	if x.outdated() {
+		found = append(found, warning(x.install(), "pushes run the programs in /usr/local, which are not those of the package"))
+	}
 	return or(found, "nothing is mounted noexec that programs are run from")
+}
+
+// outdated tells whether the package has another program than the copy that
+// install has made of it.
+func (x *exam) outdated() bool {
+	ours, err := os.ReadFile(x.Host.system("/usr/local/bin/bluegreen"))
+	if err != nil {
+		return false // wired by hand
+	}
+	theirs, err := os.ReadFile(x.Host.system(packaged))
+	return err == nil && !bytes.Equal(ours, theirs)
 }

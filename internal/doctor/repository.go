@@ -33,7 +33,7 @@ func (x *exam) configuration(context.Context) []Finding {
 // repository looks at the repository itself.
 func (x *exam) repository(ctx context.Context) []Finding {
 	var found []Finding
-	if x.Host.UID != x.owner && x.Host.UID != 0 {
+	if x.stranger() {
 		found = append(found, warning(x.asAccount("bluegreen", "--repo", x.repo.Dir, "doctor"),
 			"the repository belongs to %s, and another account asks: what only %s may see is not known", x.account.Name, x.account.Name))
 	}
@@ -46,6 +46,10 @@ func (x *exam) repository(ctx context.Context) []Finding {
 	}
 	return or(append(found, x.belongings(ctx)...), "the repository %s is bare and belongs to %s", x.repo.Dir, x.account.Name)
 }
+
+// stranger tells whether somebody asks who is neither the repository's account
+// nor root: what that account may do, this process cannot try.
+func (x *exam) stranger() bool { return x.Host.UID != x.owner && x.Host.UID != 0 }
 
 // maxEntries bounds how many of a repository's files are looked at: what is
 // wrong with one of so many is hardly wrong with it alone.

@@ -132,7 +132,7 @@ func (x *exam) health(ctx context.Context) []Finding {
 	brief := *x.env.Environment
 	brief.Checks = impatient(brief.Checks)
 	results := brief.Ask(ctx, held.Commit, x.env.Variables("", held.Tag, held.Commit, held.Previous))
-	return x.sick(results, "%d health checks pass")
+	return x.sick(results, "the health check passes", "all %d health checks pass")
 }
 
 // impatient are checks that give up soon.
@@ -145,14 +145,18 @@ func impatient(checks []health.Check) []health.Check {
 	return brief
 }
 
-func (x *exam) sick(results []health.Result, well string) []Finding {
+// sick finds what is not healthy, or says that the one is well, or that all are.
+func (x *exam) sick(results []health.Result, one, all string) []Finding {
 	var found []Finding
 	for _, r := range results {
 		if !r.Healthy {
 			found = append(found, broken(x.asAccount("bluegreen", "--repo", x.repo.Dir, "check"), "%q is not healthy: %s", r.Name, r.Last))
 		}
 	}
-	return or(found, well, len(results))
+	if len(results) == 1 {
+		return or(found, "%s", one)
+	}
+	return or(found, all, len(results))
 }
 
 // outside asks the promoted checks, if the traffic is here.
@@ -189,11 +193,11 @@ func (x *exam) outside(ctx context.Context) []Finding {
 			}
 		}
 	}
-	well := "%d checks of the outside pass"
+	how := ""
 	if blind > 0 {
-		well += ", asked at the anchor address: this droplet cannot reach its own reserved IP"
+		how = ", asked at the anchor address: this droplet cannot reach its own reserved IP"
 	}
-	return x.sick(results, well)
+	return x.sick(results, "the check of the outside passes"+how, "all %d checks of the outside pass"+how)
 }
 
 func (x *exam) file(commit git.OID) func(context.Context, string) ([]byte, error) {

@@ -78,10 +78,13 @@ func (x *exam) keys(context.Context) []Finding {
 				"%s:%d: the key of %.60q %s", path, key.Number, key.Key.Comment, wrong))
 		}
 	}
-	if keys == 0 {
+	switch keys {
+	case 0:
 		return or(found, "%s has no keys for ssh", x.account.Name)
+	case 1:
+		return or(found, "the one key of %s is bound to one command", x.account.Name)
 	}
-	return or(found, "of the keys of %s, %d, each is bound to one command", x.account.Name, keys)
+	return or(found, "all %d keys of %s are bound to one command", keys, x.account.Name)
 }
 
 // sudo looks whether the commands that begin with sudo may be run without a

@@ -62,7 +62,7 @@ func TestOneThingWrong(t *testing.T) {
 			p.remove("hooks/pre-receive")
 			p.must(os.Mkdir(filepath.Join(p.repo, "hooks/pre-receive"), 0o755))
 		}, "hooks", Broken, "is not a file", "bluegreen install", false},
-		{"not executable", func(p *patient) { p.ownHook("proc-receive", 0o644) }, "hooks", Broken, "proc-receive is not executable: git ignores it", "chmod +x", true},
+		{"not executable", func(p *patient) { p.ownHook("proc-receive", 0o644) }, "hooks", Broken, "proc-receive is not executable for deploy: git ignores it", "chmod a+rx", true},
 		{"another program", func(p *patient) {
 			p.remove("hooks/post-receive")
 			p.write(filepath.Join(p.repo, "hooks/post-receive"), "#!/bin/sh\ntouch "+p.dir+"/ran\n", 0o755)
@@ -79,6 +79,8 @@ func TestOneThingWrong(t *testing.T) {
 			p.must(os.MkdirAll(dir, 0o755))
 			p.mounts("2 1 8:2 / " + filepath.Join(p.root, "usr") + " rw,noexec - ext4 /dev/sda2 rw\n")
 		}, "programs", Broken, "is mounted noexec", "mount -o remount,exec ", false},
+		{"upgraded package", func(p *patient) { p.packaged("0.2.0", "0.1.0") }, "programs", Warning, "are not those of the package", "/usr/bin/bluegreen install --user", false},
+		{"no pre-receive, with a package", func(p *patient) { p.packaged("0.2.0", "0.2.0"); p.remove("hooks/pre-receive") }, "hooks", Warning, "there is no pre-receive", "/usr/bin/bluegreen install", false},
 
 		// The web root.
 		{"no web root", func(p *patient) { p.run("mv", p.www, p.www+".away") }, "web root", Broken, "does not exist", "install -d -o deploy", false},
@@ -303,6 +305,14 @@ func (p *patient) onlyProgram(not string) {
 	}
 }
 
+// packaged puts the operator's command where a package has it, and where install
+// copies it to.
+func (p *patient) packaged(program, copied string) {
+	p.Helper()
+	p.write(filepath.Join(p.root, "usr/bin/bluegreen"), program, 0o755)
+	p.write(filepath.Join(p.root, "usr/local/bin/bluegreen"), copied, 0o755)
+}
+
 func testBinaryDir(p *patient) string {
 	p.Helper()
 	program, err := os.Executable()
@@ -418,7 +428,7 @@ func TestLive(t *testing.T) {
 	r := p.examine()
 	p.well(r)
 	for _, f := range r.Findings {
-		if f.Check == "outside" && f.Text != "1 checks of the outside pass" {
+		if f.Check == "outside" && f.Text != "the check of the outside passes" {
 			t.Error(f.Text)
 		}
 	}

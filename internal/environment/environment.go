@@ -44,6 +44,9 @@ func Open(dir string, environ []string, observe func(deploy.Notice)) (*Environme
 	if err := cfg.Unsupported(); err != nil {
 		return nil, err
 	}
+	if cfg.Promotion != nil && cfg.Promotion.Signers != "" {
+		repo.IgnoreReplacements() // what is signed is a commit's name
+	}
 	state, err := journal.Open(repo.Dir)
 	if err != nil {
 		return nil, err

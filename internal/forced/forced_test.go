@@ -207,6 +207,22 @@ func TestOperator(t *testing.T) {
 	}
 }
 
+// TestWrongValue names what was asked for as it was asked.
+func TestWrongValue(t *testing.T) {
+	t.Parallel()
+	k := home(t, "app")
+	for words, want := range map[string]string{
+		"promote --wait=-1s": `"--wait=-1s" is refused: allowed is bluegreen promote [--wait DURATION]`,
+		"promote --wait -1s": `"--wait -1s" is refused: allowed is bluegreen promote [--wait DURATION]`,
+		"promote --wait":     `"--wait" is refused: allowed is bluegreen promote [--wait DURATION]`,
+		"history -n=0":       `"-n=0" is refused: allowed is bluegreen history [-n N] [--json]`,
+	} {
+		if _, err := k.Allow("bluegreen " + words); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", words, err, want)
+		}
+	}
+}
+
 func TestOthers(t *testing.T) {
 	t.Parallel()
 	k := home(t, "app")

@@ -75,9 +75,10 @@ func (k Key) operator(words []string) (*Command, error) {
 		case known && valid != nil:
 			if !joined && len(rest) > 0 {
 				value, rest = rest[0], rest[1:]
+				word += " " + value
 			}
 			if !valid(value) {
-				return refuse(strings.TrimSpace(word + " " + value))
+				return refuse(word)
 			}
 			args = append(args, name+"="+value)
 		case f.revision && revision == "" && word != "" && word[0] != '-' && len(word) <= maxRevision:

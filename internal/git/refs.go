@@ -138,7 +138,11 @@ func (r *Repository) Resolve(ctx context.Context, revision string) (OID, error) 
 	if err != nil {
 		return OID{}, fmt.Errorf("%q is not a commit in %q: %w", revision, filepath.Base(r.Dir), err)
 	}
-	return ParseOID(strings.TrimSpace(out))
+	oid, err := ParseOID(strings.TrimSpace(out))
+	if err != nil { // "^master" is all but a commit
+		return OID{}, fmt.Errorf("%q is not a commit in %q", revision, filepath.Base(r.Dir))
+	}
+	return oid, nil
 }
 
 // Refs returns all refs and what they point at.

@@ -68,6 +68,13 @@ func Open(dir string, environ []string) (*Repository, error) {
 	return r, nil
 }
 
+// IgnoreReplacements makes every object what its name says, whatever refs/replace
+// puts in its place. It is for the one who has opened the repository, before
+// anything is read.
+func (r *Repository) IgnoreReplacements() { r.env = append(r.env, noReplacements) }
+
+const noReplacements = "GIT_NO_REPLACE_OBJECTS=1"
+
 // gitEnvironment builds the environment of git commands. GIT_QUARANTINE_PATH
 // is handed on so that git itself refuses to move a ref onto objects that may
 // yet be thrown away.
@@ -106,14 +113,16 @@ func (r *Repository) quarantined() bool {
 	return false
 }
 
-// command prepares one git command. It has its own process group: Ctrl-C in
-// the terminal of a pusher on this machine must not end half of a deployment.
+// command prepares one git command. It has a session of its own: Ctrl-C in the
+// terminal of a pusher on this machine must not end half of a deployment, and a
+// program that the repository's configuration names must not have the terminal
+// of root, who may look at the repository as its account.
 // git is looked up in the environment that it runs in, not in this process's.
 func (r *Repository) command(ctx context.Context, extraEnv []string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, r.gitPath(), args...)
 	cmd.Dir = r.Dir
 	cmd.Env = append(append([]string{}, r.env...), extraEnv...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.WaitDelay = 2 * time.Second
 	return cmd
 }

@@ -189,7 +189,7 @@ func readable(path string) error {
 func (r *Repository) verify(ctx context.Context, oid OID, signers string) (said string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	cmd := r.command(ctx, []string{"GIT_NO_REPLACE_OBJECTS=1"},
+	cmd := r.command(ctx, []string{noReplacements},
 		"-c", "gpg.ssh.allowedSignersFile="+signers, "-c", "gpg.ssh.program=ssh-keygen",
 		"-c", "gpg.program=/bin/false", "-c", "gpg.openpgp.program=/bin/false", "-c", "gpg.x509.program=/bin/false",
 		"verify-tag", "--raw", oid.String())

@@ -2,11 +2,8 @@ package install
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net/netip"
 	"path"
 	"path/filepath"
@@ -29,7 +26,7 @@ type Options struct {
 	Repo        string         // the bare repository, absolute; default: sample_app in the account's home
 	Directory   string         // what the web server serves; default: /var/www/html
 	Branch      string         // default: master
-	Web         string         // "apache", "nginx" or "none"; default: apache
+	Web         string         // "apache", "nginx" or "none"; default: as before, or apache
 	Keys        []string       // public key files, outside of Root
 	IP          string         // the floating IP; "" for no promotion
 	Droplets    map[string]int // environment to droplet id, with IP
@@ -44,20 +41,30 @@ type Installation struct {
 	Work
 	o        Options
 	cfg      *config.Config // as it is, or as it will be
-	text     string         // of the configuration that is to be written; "" where there is one
+	text     string         // of the configuration as it is to be; "" leaves it as it is
 	record   *Record
 	recorded bool   // the record is on disk
 	asked    bool   // the API
 	answer   string // what it has against a promotion; "" for nothing
 }
 
-// New checks what is asked for against the host, and changes nothing. A
-// *Refusal, or an error of the configuration's, tells what stands against it;
-// any other error is about the options.
+// An OptionError is about an option by itself, or one that another needs.
+type OptionError struct{ reason error }
+
+func (e *OptionError) Error() string { return e.reason.Error() }
+
+func (e *OptionError) Unwrap() error { return e.reason }
+
+func wrongOption(format string, args ...any) error {
+	return &OptionError{fmt.Errorf(format, args...)}
+}
+
+// New checks what is asked for against the host, and changes nothing. Its error
+// may be an *OptionError, a *Refusal or a *config.Error; any other one is about
+// looking at the host.
 func New(o Options) (*Installation, error) {
 	o.Root = cmp.Or(o.Root, "/")
 	o.User = cmp.Or(o.User, "deploy")
-	o.Web = cmp.Or(o.Web, "apache")
 	i := &Installation{o: o, Work: Work{host: &host.Host{Root: o.Root}}}
 	return i, i.prepare()
 }
@@ -75,21 +82,15 @@ func (i *Installation) prepare() error {
 	if err := i.checkRepo(); err != nil {
 		return err
 	}
+	if err := i.readRecord(); err != nil {
+		return err
+	}
+	i.o.Web = cmp.Or(i.o.Web, i.record.Web, "apache")
 	if err := i.configure(); err != nil {
 		return err
 	}
 	if err := i.checkDirectory(); err != nil {
 		return err
-	}
-	if i.record, err = readRecord(i.host, i.o.Repo); err != nil {
-		return err
-	}
-	if i.recorded = i.record != nil; !i.recorded {
-		i.record = &Record{Repo: i.o.Repo, User: i.o.User}
-	}
-	if i.record.User != i.o.User {
-		return refuse("uninstall it first: bluegreen uninstall --repo "+i.o.Repo,
-			"%s is set up for the account %s, not %s", i.o.Repo, i.record.User, i.o.User)
 	}
 	i.steps = []step{
 		{"record", "so that uninstall can undo what follows", i.planRecord},
@@ -114,25 +115,25 @@ func (i *Installation) checkOptions() error {
 	o := i.o
 	switch {
 	case !regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`).MatchString(o.User):
-		return fmt.Errorf("--user: %q is not an account's name", o.User)
+		return wrongOption("--user: %q is not an account's name", o.User)
 	case o.User == "root":
 		return refuse("leave --user out: an account of its own, deploy, is made", "pushes must not come in as root")
-	case !slices.Contains([]string{"apache", "nginx", "none"}, o.Web):
-		return fmt.Errorf("--web: %q is none of apache, nginx and none", o.Web)
+	case !slices.Contains([]string{"", "apache", "nginx", "none"}, o.Web):
+		return wrongOption("--web: %q is none of apache, nginx and none", o.Web)
 	}
 	if o.IP != "" {
 		if ip, err := netip.ParseAddr(o.IP); err != nil || !ip.Is4() {
-			return fmt.Errorf("--ip: %q is not an IPv4 address", o.IP)
+			return wrongOption("--ip: %q is not an IPv4 address", o.IP)
 		}
 	}
 	for _, path := range []string{o.Repo, o.Directory} {
 		if path != "" && (!filepath.IsAbs(path) || filepath.Clean(path) != path) {
-			return fmt.Errorf("%q is not an absolute path without detours", path)
+			return wrongOption("%q is not an absolute path without detours", path)
 		}
 	}
 	if o.Environment != "" {
 		if err := config.EnvironmentName(o.Environment); err != nil {
-			return fmt.Errorf("--environment: %w", err)
+			return wrongOption("--environment: %w", err)
 		}
 	}
 	return nil
@@ -157,44 +158,36 @@ func (i *Installation) account() (host.Account, error) {
 	return *a, nil
 }
 
-// checkRepo keeps to paths that stand in units, sudoers lines, forced commands
-// and remote addresses as they are.
+// checkRepo keeps to paths that stand in units and their names, sudoers lines,
+// forced commands and remote addresses as they are.
 func (i *Installation) checkRepo() error {
 	repo := i.o.Repo
-	if !regexp.MustCompile(`^(/[A-Za-z0-9_+][A-Za-z0-9._+-]*)+$`).MatchString(repo) {
-		return fmt.Errorf("--repo: %q has a character other than letters, digits and /._+-, or a name that begins with a dot or dash", repo)
+	if !regexp.MustCompile(`^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$`).MatchString(repo) {
+		return wrongOption("--repo: %q has a character other than letters, digits and /._-, or a name that begins with a dot or dash", repo)
 	}
-	if system(repo) {
+	if system(repo) || system(i.host.Resolve(repo)) {
 		return refuse("put it below the account's home", "%s is no place for a repository", repo)
 	}
-	return nil
+	e, err := i.host.Look(repo)
+	if err == nil && e != nil && !e.Mode.IsDir() {
+		err = refuse("choose another place with --repo", "%s is there, and is not a directory", repo)
+	}
+	return err
 }
 
 // checkDirectory refuses web roots that would be a mistake to hand over.
 func (i *Installation) checkDirectory() error {
 	dir, repo := i.cfg.Deploy.Directory, i.o.Repo
-	if system(dir) {
+	realDir, realRepo := i.host.Resolve(dir), i.host.Resolve(repo)
+	if system(dir) || system(realDir) {
 		return refuse("choose a directory that has nothing else in it, such as /var/www/html",
 			"%s is no place for a web root: what is there belongs to the system", dir)
 	}
-	realDir, realRepo := i.resolved(dir), i.resolved(repo)
 	if overlap(dir, repo) || overlap(realDir, realRepo) {
 		return refuse("choose another one with --directory or --repo",
 			"the web root %q and the repository %q must not lie in each other", dir, repo)
 	}
 	return nil
-}
-
-// resolved follows the symlinks of what there is of a path already.
-func (i *Installation) resolved(path string) string {
-	rest := ""
-	for at := path; at != "/"; at = filepath.Dir(at) {
-		if real, err := filepath.EvalSymlinks(filepath.Join(i.o.Root, at)); err == nil {
-			return filepath.Join(real, rest)
-		}
-		rest = filepath.Join(filepath.Base(at), rest)
-	}
-	return filepath.Join(i.o.Root, path)
 }
 
 func overlap(a, b string) bool {
@@ -203,7 +196,8 @@ func overlap(a, b string) bool {
 
 // system tells whether a directory is the system's as a whole.
 func system(dir string) bool {
-	for _, whole := range []string{"/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys"} {
+	for _, whole := range []string{"/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys",
+		ProgramsDir, recordsDir, path.Dir(LogPath)} {
 		if dir == whole || strings.HasPrefix(dir, whole+"/") {
 			return true
 		}
@@ -211,100 +205,6 @@ func system(dir string) bool {
 	return slices.Contains([]string{"/", "/home", "/media", "/mnt", "/opt", "/root", "/srv", "/tmp", "/usr", "/usr/bin",
 		"/usr/lib", "/usr/local", "/usr/local/bin", "/usr/local/lib", "/usr/sbin", "/usr/share", "/var", "/var/cache",
 		"/var/lib", "/var/log", "/var/spool", "/var/tmp"}, dir)
-}
-
-// configPath is where the configuration is.
-func (i *Installation) configPath() string { return path.Join(i.o.Repo, "bluegreen.toml") }
-
-// configure reads the configuration, or makes the one that will be written. It
-// is checked in either case.
-func (i *Installation) configure() error {
-	e, err := i.host.Look(i.configPath())
-	if err != nil {
-		return err
-	}
-	var text []byte
-	switch {
-	case e == nil:
-		if text, err = i.newConfiguration(); err == nil {
-			i.text = string(text)
-		}
-	case !e.Mode.IsRegular():
-		return refuse("put the file itself there", "%s is there, and is not a regular file", i.configPath())
-	default:
-		text, err = i.host.ReadFile(i.configPath())
-	}
-	if err != nil {
-		return err
-	}
-	if i.cfg, err = config.Parse(i.configPath(), text, i.o.HostName); err != nil {
-		return err
-	}
-	if err := i.cfg.Unsupported(); err != nil {
-		return err
-	}
-	if e != nil {
-		return i.contradiction()
-	}
-	return nil
-}
-
-func (i *Installation) newConfiguration() ([]byte, error) {
-	o, self := i.o, cmp.Or(i.o.Environment, i.o.HostName)
-	if o.IP == "" && (len(o.Droplets) > 0 || o.TokenFile != "" || o.APIURL != "" || o.MetadataURL != "") {
-		return nil, errors.New("--droplet, --token-file, --api-url and --metadata-url go with --ip, the floating IP")
-	}
-	if o.IP != "" && o.Droplets[self] == 0 {
-		return nil, fmt.Errorf("--ip needs --droplet %s=ID, the droplet of this environment, and one for each other", self)
-	}
-	site := &templates.Site{
-		Environment: self, Branch: cmp.Or(o.Branch, "master"),
-		Directory: cmp.Or(o.Directory, "/var/www/html"), Web: o.Web != "none",
-		IP: o.IP, Droplets: o.Droplets, TokenFile: TokenPath, APIURL: o.APIURL, MetadataURL: o.MetadataURL,
-	}
-	return templates.Render(templates.Configuration, site)
-}
-
-// contradiction compares a configuration that is there with the options that
-// were given. The file is the operator's: it is not changed.
-func (i *Installation) contradiction() error {
-	o, c := i.o, i.cfg
-	differs := func(key, has, option, wanted string) error {
-		return refuse("change the file, or leave the option out", "%s has %s = %q, and %s asks for %q", i.configPath(), key, has, option, wanted)
-	}
-	switch {
-	case o.Environment != "" && o.Environment != c.Environment:
-		return differs("environment", c.Environment, "--environment", o.Environment)
-	case o.Directory != "" && o.Directory != c.Deploy.Directory:
-		return differs("deploy.directory", c.Deploy.Directory, "--directory", o.Directory)
-	case o.Branch != "" && o.Branch != c.Deploy.Branch:
-		return differs("deploy.branch", c.Deploy.Branch, "--branch", o.Branch)
-	case o.IP == "" && len(o.Droplets) == 0 && o.TokenFile == "" && o.APIURL == "" && o.MetadataURL == "":
-		return nil
-	case c.Promotion == nil || c.Promotion.Provider != "digitalocean":
-		return refuse("add it to the file, as the comments in it or the README show",
-			"%s is there already, without a [promotion] that the options could be compared with", i.configPath())
-	case o.IP != "" && o.IP != c.Promotion.IP:
-		return differs("promotion.ip", c.Promotion.IP, "--ip", o.IP)
-	case len(o.Droplets) > 0 && !maps.Equal(o.Droplets, c.Promotion.Droplets):
-		return differs("promotion.droplets", fmt.Sprint(c.Promotion.Droplets), "--droplet", fmt.Sprint(o.Droplets))
-	case o.APIURL != "" && o.APIURL != c.Promotion.APIURL:
-		return differs("promotion.api_url", c.Promotion.APIURL, "--api-url", o.APIURL)
-	case o.MetadataURL != "" && o.MetadataURL != c.Promotion.MetadataURL:
-		return differs("promotion.metadata_url", c.Promotion.MetadataURL, "--metadata-url", o.MetadataURL)
-	}
-	return nil
-}
-
-func (i *Installation) planConfiguration(context.Context) ([]Change, error) {
-	e, err := i.host.Look(i.configPath())
-	if err != nil {
-		return nil, err
-	}
-	if e != nil {
-		return i.take(i.configPath(), e, 0o644), nil
-	}
-	return i.file(i.configPath(), i.text, host.Superuser(), 0o644)
 }
 
 // Next returns the lines to type on the development machine. address is this

@@ -55,6 +55,13 @@ func (i *Installation) planKeys(context.Context) ([]Change, error) {
 		return nil, err
 	}
 	file := i.authorizedKeys()
+	d, err := i.host.Look(path.Dir(file))
+	if err != nil {
+		return nil, err
+	}
+	if d != nil && !d.Mode.IsDir() {
+		return nil, refuse("make it a directory", "%s is not a directory", path.Dir(file))
+	}
 	e, err := i.host.Look(file)
 	if err != nil {
 		return nil, err
@@ -74,11 +81,13 @@ func (i *Installation) planKeys(context.Context) ([]Change, error) {
 	if len(keys) == 0 && !slices.ContainsFunc(authorized.Entries(text), func(e authorized.Entry) bool { return e.IsFor(i.o.Repo) }) {
 		return nil, nil
 	}
-	dir, err := i.planKeysDirectory(path.Dir(file))
+	changes, err := joined(
+		func() ([]Change, error) { return i.planKeysDirectory(path.Dir(file), d) },
+		func() ([]Change, error) { return i.planKeysFile(file, e) },
+	)
 	if err != nil {
 		return nil, err
 	}
-	changes := append(dir, i.planKeysFile(file, e)...)
 	for _, key := range keys {
 		add, err := i.planKey(file, text, key)
 		if err != nil {
@@ -103,16 +112,9 @@ func (i *Installation) warnOfShells(file, text string, keys []authorized.Key) {
 
 // planKeysDirectory makes the directory root's: the account must not add keys.
 // sshd takes files of root's.
-func (i *Installation) planKeysDirectory(dir string) ([]Change, error) {
-	e, err := i.host.Look(dir)
-	if err != nil {
-		return nil, err
-	}
-	if e != nil && !e.Mode.IsDir() {
-		return nil, refuse("make it a directory", "%s is not a directory", dir)
-	}
+func (i *Installation) planKeysDirectory(dir string, e *host.Entry) ([]Change, error) {
 	if e != nil {
-		return i.take(dir, e, 0o755), nil
+		return i.take(dir, e, 0o755)
 	}
 	return []Change{{"make the directory " + dir + " (root, 0755)", func(context.Context) error {
 		if err := i.rememberMade(dir); err != nil {
@@ -122,7 +124,7 @@ func (i *Installation) planKeysDirectory(dir string) ([]Change, error) {
 	}}}, nil
 }
 
-func (i *Installation) planKeysFile(file string, e *host.Entry) []Change {
+func (i *Installation) planKeysFile(file string, e *host.Entry) ([]Change, error) {
 	if e != nil {
 		return i.take(file, e, 0o644)
 	}
@@ -131,7 +133,7 @@ func (i *Installation) planKeysFile(file string, e *host.Entry) []Change {
 			return err
 		}
 		return i.host.WriteFile(file, strings.NewReader(""), host.Superuser(), 0o644)
-	}}}
+	}}}, nil
 }
 
 // planKey plans the line of one key.

@@ -38,6 +38,9 @@ func (i *Installation) source(name string) (string, error) {
 }
 
 func (i *Installation) planPrograms(context.Context) ([]Change, error) {
+	if err := i.lookForPackage(); err != nil {
+		return nil, err
+	}
 	var changes []Change
 	for _, p := range programs() {
 		source, err := i.source(p.name)
@@ -58,7 +61,11 @@ func (i *Installation) planPrograms(context.Context) ([]Change, error) {
 			}
 		}
 		if same {
-			changes = append(changes, i.owned(p.path, e, host.Superuser(), 0o755)...)
+			own, err := i.owned(p.path, e, host.Superuser(), 0o755)
+			if err != nil {
+				return nil, err
+			}
+			changes = append(changes, own...)
 			continue
 		}
 		changes = append(changes, Change{fmt.Sprintf("write %s (root, 0755), from %s", p.path, source), func(ctx context.Context) error {
@@ -66,6 +73,26 @@ func (i *Installation) planPrograms(context.Context) ([]Change, error) {
 		}})
 	}
 	return changes, nil
+}
+
+// lookForPackage warns where the program that runs is a copy that install has
+// made, and the package has another one: the copy comes first in PATH, and has
+// nothing newer to install than itself.
+func (i *Installation) lookForPackage() error {
+	running := filepath.Join(i.o.Programs, "bluegreen")
+	if running != filepath.Join(i.o.Root, CommandPath) {
+		return nil
+	}
+	e, err := i.host.Follow(PackagePath)
+	if err != nil || e == nil {
+		return err
+	}
+	if same, err := i.host.Same(PackagePath, running); err != nil || same {
+		return err
+	}
+	i.warn("%s is not the package's program; to install those of the package: %s install --user %s --repo %s",
+		CommandPath, PackagePath, i.o.User, i.o.Repo)
+	return nil
 }
 
 // installProgram puts a program in place, by a rename: one that runs goes on

@@ -17,6 +17,8 @@ import (
 type Record struct {
 	Repo string `json:"repo"`
 	User string `json:"user"`
+	// Web is the web server, so that the next install does not ask for another.
+	Web string `json:"web"`
 	// Hooks tells what the hook that was there before is called now, "" where
 	// there was none.
 	Hooks map[string]string `json:"hooks,omitempty"`
@@ -28,8 +30,9 @@ type Record struct {
 	Made []string `json:"made,omitempty"`
 	// Keys has, by fingerprint, the lines of authorized_keys that ours replaced.
 	Keys map[string]string `json:"keys,omitempty"`
-	// Token is the file that the token was copied to, "" for none.
-	Token string `json:"token,omitempty"`
+	// Tokens has the files of tokens, with whose they were; nil for one that was
+	// not there.
+	Tokens map[string]*Owner `json:"tokens,omitempty"`
 }
 
 // A Setting is a key of git's configuration.
@@ -66,6 +69,23 @@ func readRecord(h *host.Host, repo string) (*Record, error) {
 			"another repository of that name is set up here already: %q", r.Repo)
 	}
 	return r, nil
+}
+
+// readRecord reads the record, or begins one.
+func (i *Installation) readRecord() error {
+	r, err := readRecord(i.host, i.o.Repo)
+	if err != nil {
+		return err
+	}
+	if i.recorded = r != nil; !i.recorded {
+		r = &Record{Repo: i.o.Repo, User: i.o.User}
+	}
+	if r.User != i.o.User {
+		return refuse("uninstall it first: bluegreen uninstall --repo "+i.o.Repo,
+			"%s is set up for the account %s, not %s", i.o.Repo, r.User, i.o.User)
+	}
+	i.record = r
+	return nil
 }
 
 // otherRecords returns the records of the other repositories of this host.
@@ -118,20 +138,25 @@ func (r *Record) text() (string, error) {
 }
 
 func (i *Installation) planRecord(context.Context) ([]Change, error) {
+	// Another installation may have written it before this one was alone.
+	if err := i.readRecord(); err != nil {
+		return nil, err
+	}
 	return joined(func() ([]Change, error) {
-		if i.recorded {
+		if i.recorded && i.record.Web == i.o.Web {
 			return nil, nil
 		}
 		return []Change{{"write " + RecordPath(i.o.Repo) + ", what was here before, for uninstall", func(context.Context) error {
-			return i.remember(func(*Record) {})
+			return i.remember(func(r *Record) { r.Web = i.o.Web })
 		}}}, nil
 	}, i.makeLog)
 }
 
-// rememberOwner records whose something is before it becomes root's.
+// rememberOwner records whose something is before it becomes root's. What was
+// made here belonged to nobody before.
 func (i *Installation) rememberOwner(path string, e *host.Entry) error {
 	return i.remember(func(r *Record) {
-		if _, known := r.Owners[path]; known {
+		if _, known := r.Owners[path]; known || slices.Contains(r.Made, path) {
 			return
 		}
 		if r.Owners == nil {
@@ -152,8 +177,8 @@ func (i *Installation) rememberMade(path string) error {
 
 // take plans that something of the account's becomes root's, and remembers
 // whose it was.
-func (i *Installation) take(path string, e *host.Entry, perm fs.FileMode) []Change {
-	changes := i.owned(path, e, host.Superuser(), perm)
+func (i *Installation) take(path string, e *host.Entry, perm fs.FileMode) ([]Change, error) {
+	changes, err := i.owned(path, e, host.Superuser(), perm)
 	for n, c := range changes {
 		changes[n].do = func(ctx context.Context) error {
 			if err := i.rememberOwner(path, e); err != nil {
@@ -162,5 +187,5 @@ func (i *Installation) take(path string, e *host.Entry, perm fs.FileMode) []Chan
 			return c.do(ctx)
 		}
 	}
-	return changes
+	return changes, err
 }

@@ -29,9 +29,15 @@ func (i *Installation) planRepository(ctx context.Context) ([]Change, error) {
 	if begun {
 		return []Change{{fmt.Sprintf("run git init --bare --initial-branch=%s %s, as %s", i.cfg.Deploy.Branch, repo, a.Name), i.initialize}}, nil
 	}
-	if e.UID != a.UID {
-		return nil, refuse(fmt.Sprintf("give it to the account: chown -R %s: %s", a.Name, repo),
-			"the repository %s belongs to %s, not to %s", repo, i.host.NameOf(e.UID), a.Name)
+	if owner := i.host.NameOf(e.UID); e.UID != a.UID {
+		hint := "name the account that it belongs to: --user " + owner
+		if e.UID == 0 {
+			hint = fmt.Sprintf("give it to the account: chown -R %s: %s", a.Name, repo)
+		}
+		return nil, refuse(hint, "the repository %s belongs to %s, not to %s", repo, owner, a.Name)
+	}
+	if i.host.Program("git") == "" {
+		return nil, nil // what it is like is seen once git is here
 	}
 	settings, err := i.settings(ctx, a)
 	if err != nil {
@@ -49,9 +55,6 @@ func (i *Installation) begun(e *host.Entry) (bool, error) {
 	repo := i.o.Repo
 	if e == nil {
 		return true, nil
-	}
-	if !e.Mode.IsDir() {
-		return false, refuse("choose another place with --repo", "%s is there, and is not a directory", repo)
 	}
 	names, err := i.host.List(repo)
 	if err != nil {
@@ -81,6 +84,12 @@ func (i *Installation) initialize(ctx context.Context) error {
 	}
 	if err := i.host.Mkdir(i.o.Repo, a, 0o755); err != nil {
 		return err
+	}
+	// A git that was killed has left them, and the next one would give up.
+	for _, name := range []string{"HEAD.lock", "config.lock"} {
+		if err := i.host.Remove(path.Join(i.o.Repo, name)); err != nil {
+			return err
+		}
 	}
 	return i.host.Run(ctx, &a, quick, "git", "init", "--quiet", "--bare", "--initial-branch="+i.cfg.Deploy.Branch, i.o.Repo)
 }
@@ -165,7 +174,16 @@ func (s wish) met(has []string) bool {
 	if len(s.values) == 1 && s.values[0] == "true" && len(has) > 0 {
 		return truth(has[len(has)-1])
 	}
-	return s.keep && len(has) > 0 || slices.Equal(has, s.values)
+	return s.keep && len(has) > 0 || sameValues(has, s.values)
+}
+
+// sameValues compares the values of a setting. Their order has no meaning in
+// those that have several.
+func sameValues(a, b []string) bool { return among(a, b) && among(b, a) }
+
+// among tells whether each of some values is one of all.
+func among(some, all []string) bool {
+	return !slices.ContainsFunc(some, func(value string) bool { return !slices.Contains(all, value) })
 }
 
 func (i *Installation) planSettings(ctx context.Context) ([]Change, error) {
@@ -208,10 +226,11 @@ func (i *Installation) warnOfHooksPath(ctx context.Context, a host.Account) erro
 	if e, err := i.host.Look(path.Join(i.o.Repo, "HEAD")); err != nil || e == nil || i.host.Program("git") == "" {
 		return err
 	}
-	for _, scope := range []string{"--system", "--global"} {
-		out, err := i.host.Read(ctx, &a, quick, "git", "config", scope, "--get", "core.hooksPath")
-		if value := strings.TrimSpace(out); err == nil && value != "" {
-			i.warn("git config %s core.hooksPath is %s: no hook of this repository runs; unset it", scope, value)
+	// Run outside of any repository. It fails where there is none.
+	out, err := i.host.Read(ctx, &a, quick, "git", "config", "--show-scope", "--get-all", "core.hooksPath")
+	for line := range strings.Lines(out) {
+		if scope, value, found := strings.Cut(strings.TrimSpace(line), "\t"); err == nil && found {
+			i.warn("git config --%s core.hooksPath is %s: no hook of this repository runs; unset it", scope, value)
 		}
 	}
 	return nil
@@ -288,9 +307,6 @@ func (i *Installation) planHooks(context.Context) ([]Change, error) {
 	switch {
 	case e == nil:
 		changes = append(changes, Change{"make the directory " + dir + " (root, 0755)", func(context.Context) error {
-			if e, err := i.host.Look(dir); err != nil || e != nil {
-				return i.takeDirectory(dir, e, err)
-			}
 			if err := i.rememberMade(dir); err != nil {
 				return err
 			}
@@ -299,7 +315,9 @@ func (i *Installation) planHooks(context.Context) ([]Change, error) {
 	case !e.Mode.IsDir():
 		return nil, refuse("make it a directory of the repository's own", "%s is not a directory", dir)
 	default:
-		changes = i.take(dir, e, 0o755)
+		if changes, err = i.take(dir, e, 0o755); err != nil {
+			return nil, err
+		}
 	}
 	for _, name := range hooks() {
 		change, err := i.planHook(name)
@@ -309,17 +327,6 @@ func (i *Installation) planHooks(context.Context) ([]Change, error) {
 		changes = append(changes, change...)
 	}
 	return changes, nil
-}
-
-// takeDirectory makes a directory root's that git init has made since the plan.
-func (i *Installation) takeDirectory(path string, e *host.Entry, err error) error {
-	if err != nil {
-		return err
-	}
-	if err := i.rememberOwner(path, e); err != nil {
-		return err
-	}
-	return i.host.Own(path, host.Superuser().UID, host.Superuser().GID, 0o755)
 }
 
 func (i *Installation) planHook(name string) ([]Change, error) {

@@ -12,11 +12,11 @@ import (
 )
 
 // sudoersPath is where the rules are. sudo reads no file with a dot in its
-// name.
+// name, and no repository has a comma.
 func (i *Installation) sudoersPath() string { return sudoersFor(i.o.Repo) }
 
 func sudoersFor(repo string) string {
-	return "/etc/sudoers.d/bluegreen-" + strings.ReplaceAll(path.Base(repo), ".", "_")
+	return "/etc/sudoers.d/bluegreen-" + strings.ReplaceAll(path.Base(repo), ".", ",")
 }
 
 // sudoCommands are all that the configuration runs by sudo.
@@ -36,7 +36,7 @@ func (i *Installation) sudoCommands() [][]string {
 
 // sudoersText is the file, "" where no command asks for sudo.
 func (i *Installation) sudoersText() (string, error) {
-	rules := &templates.Rules{Name: path.Base(i.o.Repo), Repo: i.o.Repo}
+	rules := &templates.Rules{Repo: i.o.Repo}
 	for _, argv := range i.sudoCommands() {
 		if slices.ContainsFunc(argv, func(arg string) bool { return strings.Contains(arg, "{to}") }) {
 			i.warn("sudoers: %q is run with the name of any environment; allow each in a file of your own in /etc/sudoers.d", strings.Join(argv, " "))

@@ -38,8 +38,13 @@ func (i *Installation) planPackages(ctx context.Context) ([]Change, error) {
 	if i.host.Program("sshd") == "" {
 		i.warn("there is no sshd here, which pushes over ssh need: apt-get install openssh-server")
 	}
+	if i.host.Program("git") != "" {
+		if err := i.checkGit(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if len(absent) == 0 {
-		return nil, i.checkGit(ctx)
+		return nil, nil
 	}
 	if i.host.Program("apt-get") == "" {
 		return nil, refuse("install them with this system's own package manager, then run this again",

@@ -1,8 +1,8 @@
 package install
 
 import (
-	"cmp"
 	"context"
+	"fmt"
 	"time"
 
 	"bluegreen/internal/digitalocean"
@@ -12,18 +12,17 @@ import (
 // askWithin is how long the API may take to say what the token may do.
 const askWithin = 15 * time.Second
 
-// tokenPath is where the token is, or will be; "" where none is needed.
-func (i *Installation) tokenPath() string {
-	if i.cfg.Promotion == nil || i.cfg.Promotion.Provider != "digitalocean" {
-		return ""
-	}
-	return cmp.Or(i.cfg.Promotion.TokenFile, TokenPath)
-}
-
 func (i *Installation) planToken(ctx context.Context) ([]Change, error) {
-	file := i.tokenPath()
-	if file == "" {
+	p := i.cfg.Promotion
+	if p == nil || p.Provider != "digitalocean" {
 		return nil, nil
+	}
+	file := p.TokenFile
+	if file == "" && i.o.TokenFile != "" {
+		return nil, refuse(fmt.Sprintf("add token_file = %q to its [promotion]", TokenPath), "%s names no file for the token", i.configPath())
+	}
+	if file == "" {
+		return nil, nil // the hooks' environment has it
 	}
 	e, err := i.host.Look(file)
 	if err != nil {
@@ -52,28 +51,57 @@ func (i *Installation) planToken(ctx context.Context) ([]Change, error) {
 
 func (i *Installation) tokenChanges(file string, e *host.Entry, token string) ([]Change, error) {
 	a, err := i.account()
-	if err != nil || token == "" && e == nil {
+	if err != nil || i.o.TokenFile == "" && e == nil {
 		return nil, err
 	}
+	if err := i.otherAccounts(file); err != nil {
+		return nil, err
+	}
+	var changes []Change
 	if i.o.TokenFile == "" {
-		return i.owned(file, e, a, 0o600), nil
+		changes, err = i.owned(file, e, a, 0o600)
+	} else {
+		changes, err = i.file(file, token+"\n", a, 0o600)
 	}
-	changes, err := i.file(file, token+"\n", a, 0o600)
-	if err != nil || len(changes) == 0 {
-		return nil, err
-	}
-	changes[0].do = func(context.Context) error {
-		err := i.remember(func(r *Record) { r.Token = file })
-		if err != nil {
-			return err
+	for n, c := range changes {
+		changes[n].do = func(ctx context.Context) error {
+			if err := i.rememberToken(file, e); err != nil {
+				return err
+			}
+			return c.do(ctx)
 		}
-		a, err := i.account()
-		if err != nil {
-			return err
-		}
-		return i.writeFile(file, token+"\n", a, 0o600)
 	}
-	return changes, nil
+	return changes, err
+}
+
+// otherAccounts refuses to take a token from another account: it has one owner.
+func (i *Installation) otherAccounts(file string) error {
+	others, err := otherRecords(i.host, i.o.Repo)
+	if err != nil {
+		return err
+	}
+	for _, other := range others {
+		if _, theirs := other.Tokens[file]; theirs && other.User != i.o.User {
+			return refuse("name another file in token_file of "+i.configPath()+", or set both up with --user "+other.User,
+				"%s is the token of %s, whose account is %s", file, other.Repo, other.User)
+		}
+	}
+	return nil
+}
+
+func (i *Installation) rememberToken(file string, e *host.Entry) error {
+	return i.remember(func(r *Record) {
+		if _, known := r.Tokens[file]; known {
+			return
+		}
+		if r.Tokens == nil {
+			r.Tokens = map[string]*Owner{}
+		}
+		r.Tokens[file] = nil
+		if e != nil {
+			r.Tokens[file] = &Owner{e.UID, e.GID, e.Mode.Perm()}
+		}
+	})
 }
 
 // askAPI asks, once, for what a promotion will ask for, and warns of what is

@@ -19,7 +19,6 @@ import (
 type Removal struct {
 	Work
 	record *Record // nil where there is nothing to undo
-	others []*Record
 	repo   string
 }
 
@@ -35,9 +34,6 @@ func uninstall(h *host.Host, repo string) (*Removal, error) {
 	var err error
 	if r.record, err = readRecord(h, repo); err != nil || r.record == nil {
 		return r, err
-	}
-	if r.others, err = otherRecords(h, repo); err != nil {
-		return nil, err
 	}
 	r.steps = []step{
 		{"settings", "git asks the hooks no more", r.planSettings},
@@ -55,6 +51,9 @@ func uninstall(h *host.Host, repo string) (*Removal, error) {
 
 // Recorded tells whether the repository was set up by install.
 func (r *Removal) Recorded() bool { return r.record != nil }
+
+// others returns the records of the other repositories, as they are now.
+func (r *Removal) others() ([]*Record, error) { return otherRecords(r.host, r.repo) }
 
 // account returns the account; nil where it is gone.
 func (r *Removal) account() (*host.Account, error) { return r.host.Account(r.record.User) }
@@ -79,8 +78,8 @@ func (r *Removal) planSettings(ctx context.Context) ([]Change, error) {
 	for _, key := range slices.Sorted(maps.Keys(r.record.Settings)) {
 		s, now := r.record.Settings[key], has[strings.ToLower(key)]
 		switch {
-		case slices.Equal(now, s.Former):
-		case !slices.Equal(now, s.Set):
+		case sameValues(now, s.Former):
+		case !among(now, slices.Concat(s.Set, s.Former)): // some of both: an interrupted run has left it
 			r.warn("%s of %s was changed since, and stays: %s", key, r.repo, strings.Join(now, ", "))
 		case key == headKey:
 			changes = append(changes, Change{fmt.Sprintf("run git symbolic-ref HEAD %s, in %s", s.Former[0], r.repo), func(ctx context.Context) error {
@@ -113,9 +112,12 @@ func (r *Removal) planHooks(context.Context) ([]Change, error) {
 			continue
 		}
 		kept := path.Join(dir, former)
-		if e, err := r.host.Look(kept); err != nil || e == nil {
+		if e, err = r.host.Look(kept); err != nil {
+			return nil, err
+		}
+		if e == nil {
 			return nil, refuse("put a hook in its place, or remove "+hook+", then run this again",
-				"%s, the hook that was there before, is gone (%v)", kept, err)
+				"%s, the hook that was there before, is gone", kept)
 		}
 		changes = append(changes, Change{"put " + kept + " back as " + name, func(context.Context) error { return r.host.Rename(kept, hook) }})
 	}
@@ -125,23 +127,27 @@ func (r *Removal) planHooks(context.Context) ([]Change, error) {
 
 // giveBack plans that something belongs again to whom it belonged.
 func (r *Removal) giveBack(path string) ([]Change, error) {
+	e, err := r.host.Look(path)
+	if err != nil || e == nil || e.Mode.Type() == fs.ModeSymlink {
+		return nil, err // a symlink is not what was taken
+	}
 	former, known := r.record.Owners[path]
 	if !known && slices.Contains(r.record.Made, path) {
 		a, err := r.account()
 		if err != nil || a == nil {
 			return nil, err
 		}
-		former, known = Owner{a.UID, a.GID, 0o755}, true
+		former, known = Owner{a.UID, a.GID, e.Mode.Perm()}, true
 	}
-	e, err := r.host.Look(path)
-	if err != nil || e == nil || !known {
-		return nil, err
+	if !known {
+		return nil, nil
 	}
-	if e.Mode.Type() == fs.ModeSymlink {
-		return nil, nil // not what was taken
-	}
+	return r.restore(path, e, former)
+}
+
+func (r *Removal) restore(path string, e *host.Entry, former Owner) ([]Change, error) {
 	name := r.host.NameOf(former.UID)
-	return r.owned(path, e, host.Account{Name: name, UID: former.UID, GID: former.GID}, former.Mode), nil
+	return r.owned(path, e, host.Account{Name: name, UID: former.UID, GID: former.GID}, former.Mode)
 }
 
 func (r *Removal) planConfiguration(context.Context) ([]Change, error) {
@@ -155,31 +161,37 @@ func (r *Removal) planKeys(context.Context) ([]Change, error) {
 	}
 	file := path.Join(a.Home, ".ssh/authorized_keys")
 	e, err := r.host.Look(file)
-	if err != nil || e == nil || !e.Mode.IsRegular() {
+	if err != nil || e != nil && !e.Mode.IsRegular() {
 		return nil, err
 	}
-	content, err := r.host.ReadFile(file)
+	rest, changes, err := r.planKeysLines(file, e)
 	if err != nil {
 		return nil, err
 	}
-	text := string(content)
-	rest := authorized.Remove(text, r.repo, r.record.Keys)
-	var changes []Change
-	if rest != text {
-		changes = append(changes, Change{"remove the lines for " + r.repo + " from " + file, func(context.Context) error {
-			return r.host.WriteFile(file, strings.NewReader(rest), host.Account{UID: e.UID, GID: e.GID}, e.Mode.Perm())
-		}})
-	}
-	if r.sharesAccount() {
-		return changes, nil // its keys go on being root's
+	others, err := r.others()
+	if err != nil || slices.ContainsFunc(others, func(other *Record) bool { return other.User == r.record.User }) {
+		return changes, err // another repository has the account: its keys go on being root's
 	}
 	more, err := r.planKeysPlaces(file, rest)
 	return append(changes, more...), err
 }
 
-// sharesAccount tells whether another repository has the same account.
-func (r *Removal) sharesAccount() bool {
-	return slices.ContainsFunc(r.others, func(other *Record) bool { return other.User == r.record.User })
+// planKeysLines plans that our lines go, and returns what is left then.
+func (r *Removal) planKeysLines(file string, e *host.Entry) (rest string, changes []Change, err error) {
+	if e == nil {
+		return "", nil, nil
+	}
+	content, err := r.host.ReadFile(file)
+	if err != nil {
+		return "", nil, err
+	}
+	rest = authorized.Remove(string(content), r.repo, r.record.Keys)
+	if rest == string(content) {
+		return rest, nil, nil
+	}
+	return rest, []Change{{"remove the lines for " + r.repo + " from " + file, func(context.Context) error {
+		return r.host.WriteFile(file, strings.NewReader(rest), host.Account{UID: e.UID, GID: e.GID}, e.Mode.Perm())
+	}}}, nil
 }
 
 // planKeysPlaces plans that the file and its directory are as they were.
@@ -216,24 +228,31 @@ func (r *Removal) planSudoers(context.Context) ([]Change, error) {
 }
 
 func (r *Removal) planToken(context.Context) ([]Change, error) {
-	token := r.record.Token
-	if token == "" || len(r.others) > 0 {
-		return nil, nil // they may use it; see bequeath
+	others, err := r.others()
+	if err != nil || len(others) > 0 {
+		return nil, err // they may use it; see bequeath
 	}
-	return joined(
-		func() ([]Change, error) { return r.removal(token) },
-		func() ([]Change, error) {
-			if path.Dir(token) != path.Dir(TokenPath) {
-				return nil, nil
+	var plans []func() ([]Change, error)
+	for _, file := range slices.Sorted(maps.Keys(r.record.Tokens)) {
+		former := r.record.Tokens[file]
+		plans = append(plans, func() ([]Change, error) {
+			e, err := r.host.Look(file)
+			if err != nil || e == nil || former == nil {
+				return r.removal(file)
 			}
-			return r.removeEmpty(path.Dir(token))
-		},
-	)
+			return r.restore(file, e, *former)
+		})
+		if former == nil && path.Dir(file) == path.Dir(TokenPath) {
+			plans = append(plans, func() ([]Change, error) { return r.removeEmpty(path.Dir(file)) })
+		}
+	}
+	return joined(plans...)
 }
 
 func (r *Removal) planPrograms(context.Context) ([]Change, error) {
-	if len(r.others) > 0 {
-		return nil, nil
+	others, err := r.others()
+	if err != nil || len(others) > 0 {
+		return nil, err
 	}
 	var plans []func() ([]Change, error)
 	for _, p := range programs() {
@@ -244,27 +263,35 @@ func (r *Removal) planPrograms(context.Context) ([]Change, error) {
 }
 
 func (r *Removal) planRecord(context.Context) ([]Change, error) {
-	return joined(
-		r.bequeath,
-		func() ([]Change, error) { return r.removal(RecordPath(r.repo)) },
-		func() ([]Change, error) {
-			if len(r.others) > 0 {
-				return nil, nil
+	return joined(r.bequeath, func() ([]Change, error) {
+		file := RecordPath(r.repo)
+		e, err := r.host.Look(file)
+		if err != nil || e == nil {
+			return nil, err
+		}
+		// Without the record nobody comes back for the directory.
+		return []Change{{"remove " + file + ", and its directory if it is empty", func(context.Context) error {
+			if err := r.host.Remove(file); err != nil {
+				return err
 			}
-			return r.removeEmpty(recordsDir)
-		},
-	)
+			return r.removeIfEmpty(path.Dir(file))
+		}}}, nil
+	})
 }
 
 // bequeath plans that what this repository shares with others, and so is not
 // undone yet, is undone with the last of them.
 func (r *Removal) bequeath() ([]Change, error) {
 	a, err := r.account()
-	if err != nil || len(r.others) == 0 {
+	if err != nil {
 		return nil, err
 	}
-	heirs := map[*Record]string{}
-	for _, heir := range r.others {
+	others, err := r.others()
+	if err != nil {
+		return nil, err
+	}
+	var changes []Change
+	for _, heir := range others {
 		before, err := heir.text()
 		if err != nil {
 			return nil, err
@@ -274,15 +301,12 @@ func (r *Removal) bequeath() ([]Change, error) {
 		if err != nil {
 			return nil, err
 		}
-		if after != before {
-			heirs[heir] = after
+		if after == before {
+			continue
 		}
-	}
-	var changes []Change
-	for heir, text := range heirs {
 		file := RecordPath(heir.Repo)
 		changes = append(changes, Change{"write " + file + ": what the two share goes with that one", func(context.Context) error {
-			return r.writeFile(file, text, host.Superuser(), 0o644)
+			return r.writeFile(file, after, host.Superuser(), 0o644)
 		}})
 	}
 	return changes, nil
@@ -291,7 +315,14 @@ func (r *Removal) bequeath() ([]Change, error) {
 // inherit takes over what former knows of things that both use. a is the
 // account of former, nil where it is gone.
 func (r *Record) inherit(former *Record, a *host.Account) {
-	r.Token = cmp.Or(r.Token, former.Token)
+	for file, owner := range former.Tokens {
+		if r.Tokens == nil {
+			r.Tokens = map[string]*Owner{}
+		}
+		if _, known := r.Tokens[file]; !known {
+			r.Tokens[file] = owner
+		}
+	}
 	if a == nil || former.User != r.User {
 		return
 	}

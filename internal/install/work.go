@@ -10,8 +10,8 @@ import (
 	"io/fs"
 	"strings"
 	"time"
+	"unicode"
 
-	"bluegreen/internal/durable"
 	"bluegreen/internal/install/host"
 	"bluegreen/internal/lock"
 )
@@ -20,6 +20,7 @@ import (
 const (
 	ProgramsDir = "/usr/local/lib/bluegreen"
 	CommandPath = "/usr/local/bin/bluegreen"
+	PackagePath = "/usr/bin/bluegreen" // where a Debian package has it
 	TokenPath   = "/etc/bluegreen/token"
 	LogPath     = "/var/log/bluegreen/install.log"
 	recordsDir  = "/var/lib/bluegreen"
@@ -108,7 +109,7 @@ func (w *Work) Do(ctx context.Context, done func(Step, Change)) (int, error) {
 	if w.host.Root != "/" {
 		name += " of " + w.host.Root
 	}
-	one, err := lock.AcquireName(ctx, name, 0, nil)
+	one, err := lock.AcquireName(ctx, name, 2*time.Second, nil)
 	if err != nil {
 		return 0, &Incomplete{Step: "lock", Err: err}
 	}
@@ -155,7 +156,13 @@ func (w *Work) log(what string) error {
 		return err
 	}
 	line := fmt.Sprintf("%s %s: %s", time.Now().UTC().Format(time.RFC3339), w.title, what)
-	return durable.AppendLine(strings.TrimSuffix(w.host.Root, "/")+LogPath, []byte(line))
+	// What a repository's settings were before is the account's to choose.
+	return w.host.AppendLine(LogPath, strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '?'
+		}
+		return r
+	}, line))
 }
 
 // makeLog prepares the log. Its directory is root's, and so is what is in it.
@@ -201,17 +208,21 @@ func (w *Work) file(path, content string, owner host.Account, perm fs.FileMode) 
 	if before, err := w.host.ReadFile(path); err != nil || string(before) != content {
 		return write, err
 	}
-	return w.owned(path, e, owner, perm), nil
+	return w.owned(path, e, owner, perm)
 }
 
 // owned plans the owner and the permissions of what is there.
-func (w *Work) owned(path string, e *host.Entry, owner host.Account, perm fs.FileMode) []Change {
+func (w *Work) owned(path string, e *host.Entry, owner host.Account, perm fs.FileMode) ([]Change, error) {
 	if e.Is(owner, perm) {
-		return nil
+		return nil, nil
+	}
+	if e.Mode.IsRegular() && e.Names > 1 {
+		return nil, refuse("look what it is, and remove one of the names: find / -xdev -samefile "+path,
+			"%s has another name, and may be a file of somebody else's", path)
 	}
 	return []Change{{fmt.Sprintf("give %s to %s (%#o)", path, owner.Name, perm), func(context.Context) error {
 		return w.host.Own(path, owner.UID, owner.GID, perm)
-	}}}
+	}}}, nil
 }
 
 // removal plans that a file of ours goes.
@@ -229,12 +240,14 @@ func (w *Work) removeEmpty(path string) ([]Change, error) {
 	if err != nil || e == nil || !e.Mode.IsDir() {
 		return nil, err
 	}
-	return []Change{{"remove " + path + ", if it is empty", func(context.Context) error {
-		if names, err := w.host.List(path); err != nil || len(names) > 0 {
-			return err
-		}
-		return w.host.Remove(path)
-	}}}, nil
+	return []Change{{"remove " + path + ", if it is empty", func(context.Context) error { return w.removeIfEmpty(path) }}}, nil
+}
+
+func (w *Work) removeIfEmpty(dir string) error {
+	if names, err := w.host.List(dir); err != nil || len(names) > 0 {
+		return err
+	}
+	return w.host.Remove(dir)
 }
 
 // joined runs plans one after the other and joins what they find.

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"bluegreen/internal/durable"
@@ -84,47 +86,62 @@ func (j *Journal) Append(e Event) error {
 	return durable.AppendLine(filepath.Join(j.Dir, HistoryFile), line)
 }
 
-// maxTail bounds what is read of a long history.
-const maxTail = 4 << 20
+// tail is how much is read of the end of a history at first, in bytes.
+const tail = 4 << 20
 
 // Events returns the last n events, the newest last; fewer where there are
-// fewer, or where they take more than 4 MiB. Lines that a crash cut short are
-// passed over.
+// fewer. Lines that a crash cut short are passed over.
 func (j *Journal) Events(n int) ([]Event, error) {
+	for size := int64(tail); ; size *= 4 {
+		events, whole, err := j.end(size, n)
+		if err != nil || whole || len(events) >= n {
+			return events, err
+		}
+	}
+}
+
+// Recent returns the events in the last 4 MiB of the history, the newest last.
+// Who looks for one among them reads no more, however long the history is.
+func (j *Journal) Recent() ([]Event, error) {
+	events, _, err := j.end(tail, math.MaxInt)
+	return events, err
+}
+
+// end returns the last n events in so many bytes at the end of the history, and
+// whether those are all of it.
+func (j *Journal) end(size int64, n int) (events []Event, whole bool, err error) {
 	f, err := os.Open(filepath.Join(j.Dir, HistoryFile))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		return nil, true, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the history: %w", err)
+		return nil, false, fmt.Errorf("reading the history: %w", err)
 	}
 	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("reading the history: %w", err)
+		return nil, false, fmt.Errorf("reading the history: %w", err)
 	}
-	from := max(0, st.Size()-maxTail)
+	from := max(0, st.Size()-size)
 	data, err := io.ReadAll(io.NewSectionReader(f, from, st.Size()-from))
 	if err != nil {
-		return nil, fmt.Errorf("reading the history: %w", err)
+		return nil, false, fmt.Errorf("reading the history: %w", err)
 	}
-	return parseEvents(data, n), nil
-}
-
-func parseEvents(data []byte, n int) []Event {
-	var events []Event
-	for line := range bytes.Lines(data) {
+	for len(data) > 0 && len(events) < n {
+		start := bytes.LastIndexByte(data[:len(data)-1], '\n') + 1
 		var e Event
-		if json.Unmarshal(line, &e) == nil && e.Event != "" {
+		if json.Unmarshal(data[start:], &e) == nil && e.Event != "" {
 			events = append(events, e)
 		}
+		data = data[:start]
 	}
-	return events[max(0, len(events)-max(0, n)):]
+	slices.Reverse(events)
+	return events, from == 0, nil
 }
 
 // Recorded tells whether the event of a transaction is in the history already.
 func (j *Journal) Recorded(id string) (bool, error) {
-	events, err := j.Events(1 << 20) // it is the last, but for refusals since
+	events, err := j.Recent() // it is the last, but for refusals since
 	for _, e := range events {
 		if e.ID == id {
 			return true, err

@@ -342,35 +342,50 @@ func TestTornHistory(t *testing.T) {
 	}
 }
 
-// TestLongHistory: of a history that is long only the end is read.
+// TestLongHistory: who asks for many events gets them; who looks for one reads
+// only the end.
 func TestLongHistory(t *testing.T) {
 	j := newJournal(t)
-	e := event()
-	e.Reason = strings.Repeat("x", 100_000)
-	line, err := json.Marshal(e)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const n = 60
-	var all bytes.Buffer
+	const n, late = 20, 7
 	for i := range n {
-		all.Write(bytes.Replace(line, []byte(`"id":"id"`), fmt.Appendf(nil, `"id":"%d"`, i), 1))
-		all.WriteByte('\n')
-	}
-	if err := os.WriteFile(filepath.Join(j.Dir, HistoryFile), all.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	events, err := j.Events(1 << 20)
-	if err != nil || len(events) != maxTail/(all.Len()/n) {
-		t.Errorf("%d events, %v", len(events), err)
-	}
-	for i, e := range events {
-		if want := fmt.Sprint(n - len(events) + i); e.ID != want {
-			t.Fatalf("event %d is %s, want %s", i, e.ID, want)
+		if i == n-late { // what is before it is beyond the end
+			line := strings.Repeat("x", tail) + "\n"
+			f, err := os.OpenFile(filepath.Join(j.Dir, HistoryFile), os.O_WRONLY|os.O_APPEND, 0)
+			if err == nil {
+				_, err = f.WriteString(line)
+				f.Close()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		e := event()
+		e.ID = fmt.Sprint(i)
+		if err := j.Append(e); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if done, err := j.Recorded(fmt.Sprint(n - 1)); !done || err != nil {
-		t.Errorf("the last one is recorded: %v, %v", done, err)
+	check := func(want int, events []Event, err error) {
+		t.Helper()
+		if err != nil || len(events) != want {
+			t.Errorf("%d events, want %d, %v", len(events), want, err)
+		}
+		for i, e := range events {
+			if want := fmt.Sprint(n - len(events) + i); e.ID != want {
+				t.Fatalf("event %d is %s, want %s", i, e.ID, want)
+			}
+		}
+	}
+	for _, many := range []int{-1, 0, 1, late, late + 1, n, n + 1, 1 << 40} {
+		events, err := j.Events(many)
+		check(max(0, min(many, n)), events, err)
+	}
+	events, err := j.Recent()
+	check(late, events, err)
+	for id, want := range map[int]bool{n - 1: true, n - late: true, 0: false} {
+		if done, err := j.Recorded(fmt.Sprint(id)); done != want || err != nil {
+			t.Errorf("%d is recorded: %v, %v", id, done, err)
+		}
 	}
 }
 

@@ -162,14 +162,17 @@ func (l *Lock) Phase(phase string) {
 	l.file.WriteAt(append(data, '\n'), 0)
 }
 
-// Release frees the lock.
+// Release frees the lock, also where a child that is about to be another program
+// has the descriptors yet: closing them would not.
 func (l *Lock) Release() {
 	if l.held {
 		l.file.Truncate(0) // nobody is to be told our name any more
 	}
 	if l.dir != nil {
+		unix.Flock(int(l.dir.Fd()), unix.LOCK_UN)
 		l.dir.Close()
 	}
+	unix.Flock(int(l.file.Fd()), unix.LOCK_UN)
 	l.file.Close()
 }
 

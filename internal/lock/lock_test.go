@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // child tells this program that it is to hold a lock: the state directory and
@@ -298,6 +300,33 @@ func TestHeld(t *testing.T) {
 	if b := Held(filepath.Join(state, "none")); b != nil {
 		t.Errorf("no state directory: %+v", b)
 	}
+}
+
+// TestReleaseWithCopies: a child has copies of the descriptors until it is
+// another program. They do not hold the lock on.
+func TestReleaseWithCopies(t *testing.T) {
+	t.Parallel()
+	state, dir := t.TempDir(), t.TempDir()
+	l, err := Acquire(t.Context(), state, dir, "ann", 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []*os.File{l.file, l.dir} {
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+	}
+	l.Release()
+	if busy := Held(state); busy != nil {
+		t.Errorf("released, and %s", busy.Describe())
+	}
+	again, err := Acquire(t.Context(), state, dir, "ben", 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Release()
 }
 
 // TestFile: what the file says is for display; nothing in it, or in its place,

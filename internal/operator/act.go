@@ -123,7 +123,7 @@ func (a *app) planCommand() *cobra.Command {
 			}
 			out := console.New(a.Stdout)
 			receive.ShowPlan(out, e, commit, plan)
-			out.Close(5 * time.Second)
+			out.Close(patience)
 			return nil
 		},
 	})

@@ -4,12 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/user"
-	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -44,13 +38,16 @@ func (a *app) doctorCommand() *cobra.Command {
 
 func (a *app) doctor(ctx context.Context, fix bool) error {
 	host := doctor.ThisHost(nil)
-	var mended []doctor.Mended
-	if host.UID == 0 && fix {
-		mended = a.mendHooks()
+	owner, err := a.findOwner()
+	if err != nil {
+		return err
 	}
-	if err := a.becomeAccount(); err != nil {
-		a.console.Error("%v", err)
-		return &status{failed}
+	var mended []doctor.Mended
+	if fix && owner != nil && owner.uid != 0 {
+		mended = doctor.MendHooks(a.repo) // which needs root
+	}
+	if err := a.become(owner); err != nil {
+		return err
 	}
 	host.Environ = a.Environ
 	o := doctor.Options{Repo: a.repo, Host: host, Recover: a.recover}
@@ -60,10 +57,9 @@ func (a *app) doctor(ctx context.Context, fix bool) error {
 		r, err = doctor.Examine(ctx, o)
 	}
 	if err != nil {
-		a.console.Hint("name the bare repository with --repo DIR, or run this in it")
-		a.console.Error("%v", err)
-		return &status{usage}
+		return a.notOpened(err)
 	}
+	a.console.Flush(patience) // what was said while it mended
 	if a.json {
 		err = a.printJSON(doctorReport(r, mended))
 	} else {
@@ -78,71 +74,6 @@ func (a *app) doctor(ctx context.Context, fix bool) error {
 		return &status{failed}
 	}
 	return nil
-}
-
-// mendHooks does what needs root, before root is given up.
-func (a *app) mendHooks() (mended []doctor.Mended) {
-	for _, name := range doctor.Hooks() {
-		path := filepath.Join(a.repo, "hooks", name)
-		if st, err := os.Stat(path); err == nil && st.Mode()&0o111 == 0 {
-			mended = append(mended, doctor.Mended{Fix: "chmod +x " + path, Err: doctor.MakeExecutable(path)})
-		}
-	}
-	return mended
-}
-
-// becomeAccount gives up root for good where the repository belongs to another
-// account. What that account has put into its repository, hooks and commands,
-// must not be run as root; and only so it is seen what pushes see.
-func (a *app) becomeAccount() error {
-	abs, err := filepath.Abs(a.repo) // the account may not see the working directory
-	if err != nil {
-		return err
-	}
-	a.repo = abs
-	info, err := os.Stat(abs)
-	if err != nil {
-		return nil // who opens it says what is wrong
-	}
-	st, found := info.Sys().(*syscall.Stat_t)
-	if !found || os.Geteuid() != 0 || st.Uid == 0 {
-		return nil
-	}
-	uid, gid, home := int(st.Uid), int(st.Gid), "/"
-	groups := []int{}
-	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
-		home = u.HomeDir
-		if gid, err = strconv.Atoi(u.Gid); err != nil {
-			return fmt.Errorf("the group of %q is %q: %w", u.Username, u.Gid, err)
-		}
-		ids, err := u.GroupIds()
-		if err != nil {
-			return fmt.Errorf("looking for the groups of %q: %w", u.Username, err)
-		}
-		for _, id := range ids {
-			if n, err := strconv.Atoi(id); err == nil {
-				groups = append(groups, n)
-			}
-		}
-	}
-	// In this order: who is not root any more cannot give up groups.
-	if err := errors.Join(syscall.Setgroups(groups), syscall.Setresgid(gid, gid, gid), syscall.Setresuid(uid, uid, uid)); err != nil {
-		return fmt.Errorf("becoming %s: %w", receive.AccountName(uid), err)
-	}
-	a.Environ = accountEnvironment(a.Environ, receive.AccountName(uid), home)
-	return nil
-}
-
-// accountEnvironment is what is left of root's environment for another account.
-func accountEnvironment(environ []string, name, home string) []string {
-	kept := []string{"HOME=" + home, "USER=" + name, "LOGNAME=" + name}
-	for _, kv := range environ {
-		switch key, _, _ := strings.Cut(kv, "="); {
-		case key == "PATH", key == "LANG", key == "TZ", key == "DIGITALOCEAN_TOKEN", strings.HasPrefix(key, "LC_"):
-			kept = append(kept, kv)
-		}
-	}
-	return kept
 }
 
 // recover finishes or undoes what a crash interrupted.

@@ -33,7 +33,7 @@ func (a *app) installCommand() *cobra.Command {
 			"      --droplet blue=3164494 --droplet green=3164495 --token-file token",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := a.needRoot("install"); err != nil {
+			if err := a.needRoot("install", o.Root); err != nil {
 				return err
 			}
 			if err := a.installOptions(c, &o, droplets); err != nil {
@@ -49,6 +49,7 @@ func (a *app) installCommand() *cobra.Command {
 			for _, hint := range i.Hints() {
 				a.console.Hint("%s", hint)
 			}
+			a.console.Flush(patience)
 			fmt.Fprintln(a.Stdout, "on the development machine, in the application's repository:")
 			for _, line := range i.Next(a.address(o.HostName)) {
 				fmt.Fprintf(a.Stdout, "  %s\n", console.Escape(line))
@@ -61,7 +62,7 @@ func (a *app) installCommand() *cobra.Command {
 	f.StringVar(&o.User, "user", "deploy", "the `account` that is pushed to")
 	f.StringVar(&o.Directory, "directory", "", "what the web server serves (default: /var/www/html)")
 	f.StringVar(&o.Branch, "branch", "", "the `branch` that is deployed (default: master)")
-	f.StringVar(&o.Web, "web", "apache", "the web `server`: apache, nginx or none")
+	f.StringVar(&o.Web, "web", "", "the web `server`: apache, nginx or none (default: as before, or apache)")
 	f.StringArrayVar(&o.Keys, "key", nil, "a public key `file` that may push; again for more")
 	f.StringVar(&o.IP, "ip", "", "the floating `address` that promotions move")
 	f.StringArrayVar(&droplets, "droplet", nil, "an environment's droplet, `NAME=ID`; once for each")
@@ -92,7 +93,7 @@ func (a *app) uninstallCommand() *cobra.Command {
 		Example: "  bluegreen uninstall --repo /home/deploy/sample_app",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := a.needRoot("uninstall"); err != nil {
+			if err := a.needRoot("uninstall", root); err != nil {
 				return err
 			}
 			repo := "/home/deploy/sample_app"
@@ -101,6 +102,10 @@ func (a *app) uninstallCommand() *cobra.Command {
 				if repo, err = filepath.Abs(a.repo); err != nil {
 					return err
 				}
+			}
+			root, err := filepath.Abs(root)
+			if err != nil {
+				return err
 			}
 			r, err := install.Uninstall(root, repo)
 			if err != nil {
@@ -119,8 +124,10 @@ func (a *app) uninstallCommand() *cobra.Command {
 	return c
 }
 
-func (a *app) needRoot(command string) error {
-	if os.Geteuid() == 0 {
+// needRoot refuses other accounts, but in a throw-away root: there an ordinary
+// one stands for root as far as it can.
+func (a *app) needRoot(command, root string) error {
+	if os.Geteuid() == 0 || root != "/" {
 		return nil
 	}
 	a.console.Hint("sudo bluegreen %s …", command)
@@ -215,6 +222,7 @@ func count(n int, what string) string {
 
 // failInstall says what stands against the work, or what has become of it.
 func (a *app) failInstall(err error) error {
+	var option *install.OptionError
 	var refusal *install.Refusal
 	var stopped *install.Incomplete
 	var wrong *config.Error
@@ -223,8 +231,8 @@ func (a *app) failInstall(err error) error {
 		a.console.Hint("%s", refusal.Hint)
 	case errors.As(err, &stopped):
 		a.console.Hint("run it again when that is mended: it goes on from there")
-	case !errors.As(err, &refusal) && !errors.As(err, &wrong):
-		return err // about the options
+	case errors.As(err, &option):
+		return err
 	}
 	if errors.As(err, &stopped) && stopped.Done > 0 {
 		a.console.Say("%s made before that, noted in %s", count(stopped.Done, "change"), install.LogPath)

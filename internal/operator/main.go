@@ -31,6 +31,9 @@ const (
 	unknown = 3 // a person must look
 )
 
+// patience is how long lines wait for who does not read them.
+const patience = 5 * time.Second
+
 // Program is what the command gets from the shell.
 type Program struct {
 	Args    []string // without the program's name
@@ -59,7 +62,7 @@ func Main(p Program) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	a := &app{Program: p, console: console.New(p.Stderr)}
-	defer a.console.Close(5 * time.Second)
+	defer a.console.Close(patience)
 	root := a.command()
 	root.SetArgs(p.Args)
 	root.SetOut(p.Stdout)
@@ -105,25 +108,33 @@ func (a *app) jsonFlag(c *cobra.Command) *cobra.Command {
 	return c
 }
 
-// open opens the environment. What is wrong with it is the operator's to mend:
-// exit status 2.
+// open opens the environment, as the account that it belongs to where root asks.
 func (a *app) open() (*environment.Environment, error) {
-	e, err := environment.Open(a.repo, a.Environ, func(n deploy.Notice) { receive.Show(a.console, n) })
-	if err == nil {
-		return e, nil
+	if err := a.becomeOwner(); err != nil {
+		return nil, err
 	}
+	e, err := environment.Open(a.repo, a.Environ, func(n deploy.Notice) { receive.Show(a.console, n) })
+	if err != nil {
+		return nil, a.notOpened(err)
+	}
+	return e, nil
+}
+
+// notOpened reports what is wrong with an environment. It is the operator's to
+// mend: exit status 2.
+func (a *app) notOpened(err error) error {
 	var wrong *config.Error
 	if !errors.As(err, &wrong) {
 		a.console.Hint("name the bare repository with --repo DIR, or run this in it")
 	}
 	a.console.Error("%v", err)
-	return nil, &status{usage}
+	return &status{usage}
 }
 
-// change opens the environment for a command that changes it. Files that
-// another account writes, root for one, would be in the way of the next push.
+// change opens the environment for a command that changes it. Files that a third
+// account writes would be in the way of the next push.
 func (a *app) change() (*environment.Environment, error) {
-	if st, err := os.Stat(a.repo); err == nil {
+	if st, err := os.Stat(a.repo); err == nil && os.Geteuid() != 0 {
 		if owner, ok := st.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
 			name := receive.AccountName(int(owner.Uid))
 			a.console.Hint("sudo -u %s bluegreen --repo %s …", name, a.repo)

@@ -74,29 +74,53 @@ type row struct {
 	// whole tells that the value is wrapped where it is too long, and not cut:
 	// there is something in it to be typed, or to be read to its end.
 	whole bool
+	// below tells that the value has lines of its own, below the name.
+	below bool
 }
+
+// below is how far values are indented that stand below their names.
+const below = 2
 
 // rows writes rows with their values below each other.
 func (s *screen) rows(rows []row) {
-	indent := 0
+	names := nameWidth(rows)
 	for _, r := range rows {
-		indent = max(indent, textWidth(r.name.text)+2)
-	}
-	room := 0
-	if s.width > 0 {
-		room = max(s.width-indent, 20)
-	}
-	for _, r := range rows {
-		name := s.paint(r.name) + strings.Repeat(" ", indent-textWidth(r.name.text))
-		lines := []string{cut(r.value.text, room)}
+		name, indent := s.paint(r.name), names
+		if r.below {
+			if r.name.text != "" {
+				fmt.Fprintln(s.w, name)
+			}
+			name, indent = strings.Repeat(" ", below), below
+		} else {
+			name += strings.Repeat(" ", indent-textWidth(r.name.text))
+		}
+		lines := []string{cut(r.value.text, s.room(indent))}
 		if r.whole {
-			lines = wrap(r.value.text, room)
+			lines = wrap(r.value.text, s.room(indent))
 		}
 		for _, line := range lines {
 			fmt.Fprintf(s.w, "%s%s\n", name, s.paint(cell{line, r.value.style}))
 			name = strings.Repeat(" ", indent)
 		}
 	}
+}
+
+// nameWidth is how many columns the names of rows take, with the space after
+// them.
+func nameWidth(rows []row) int {
+	width := 0
+	for _, r := range rows {
+		width = max(width, textWidth(r.name.text)+2)
+	}
+	return width
+}
+
+// room is how many columns there are behind an indent; 0 is no limit.
+func (s *screen) room(indent int) int {
+	if s.width == 0 {
+		return 0
+	}
+	return max(s.width-indent, 20)
 }
 
 // align pads the cells of each column to the same width, and returns a line for
@@ -138,6 +162,23 @@ func (s *screen) tableWidth(table [][]cell) int {
 		n = max(n, textWidth(line))
 	}
 	return n
+}
+
+// fit takes columns out of a table, in the order in which they can be done
+// without, until it is at most room wide. It returns what was taken out, by row;
+// a room of 0 is no limit.
+func (s *screen) fit(table [][]cell, room int, columns ...int) (taken [][]string) {
+	taken = make([][]string, len(table))
+	for _, column := range columns {
+		if room == 0 || s.tableWidth(table) <= room {
+			break
+		}
+		for i, cells := range table {
+			taken[i] = append([]string{cells[column].text}, taken[i]...)
+			cells[column].text = ""
+		}
+	}
+	return taken
 }
 
 // plainly is s without colours.

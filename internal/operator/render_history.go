@@ -17,7 +17,7 @@ const (
 
 // history writes a table of events, one line each. On a terminal that is too
 // narrow for that, where the traffic went and the reason have a line of their
-// own.
+// own, and what the table then has no room for has another one.
 func (s *screen) history(events []journal.Event) {
 	if s.width == 0 {
 		s.wideHistory(events, 0, time.DateTime)
@@ -33,17 +33,23 @@ func (s *screen) history(events []journal.Event) {
 	for _, cells := range table {
 		cells[movedColumn].text = ""
 	}
-	const indent = "    "
+	taken := s.fit(table, s.width, tookColumn, whoColumn, commitColumn, refColumn)
 	for i, line := range s.align(table) {
 		fmt.Fprintln(s.w, line)
 		if i == 0 {
 			continue
 		}
-		details := []string{moved(events[i-1]), events[i-1].Reason}
-		details = slices.DeleteFunc(details, func(detail string) bool { return detail == "" })
-		if len(details) > 0 {
-			fmt.Fprintln(s.w, indent+cut(strings.Join(details, ": "), max(s.width-len(indent), widest)))
-		}
+		s.detail("  ", taken[i]...)
+		s.detail(": ", moved(events[i-1]), events[i-1].Reason)
+	}
+}
+
+// detail writes a line below one of a table, if there is anything to say.
+func (s *screen) detail(separator string, parts ...string) {
+	const indent = "    "
+	parts = slices.DeleteFunc(parts, func(part string) bool { return part == "" })
+	if len(parts) > 0 {
+		fmt.Fprintln(s.w, indent+cut(strings.Join(parts, separator), s.room(len(indent))))
 	}
 }
 
@@ -63,8 +69,14 @@ func (s *screen) wideHistory(events []journal.Event, room int, layout string) {
 	}
 }
 
-// movedColumn is the one that tells where the traffic went.
-const movedColumn = 5
+// The columns that a narrow terminal may have no room for.
+const (
+	refColumn    = 2
+	commitColumn = 3
+	movedColumn  = 5 // where the traffic went
+	whoColumn    = 6
+	tookColumn   = 7
+)
 
 // eventTable has a heading, and all of the events but their reasons. Foreign
 // text is cut to limit, if that is not 0.
@@ -79,7 +91,7 @@ func eventTable(events []journal.Event, limit int, layout string) [][]cell {
 	for _, e := range events {
 		moves = moves || moved(e) != ""
 		table = append(table, []cell{
-			{e.Time.Local().Format(layout), faint}, {text: cut(e.Event, limit)}, {text: cut(what(e), limit)}, {text: e.Commit.Short()},
+			{e.Time.Local().Format(layout), faint}, {text: cut(e.Event, limit)}, {text: cut(what(e), limit)}, {text: shortCommit(e)},
 			{cut(e.Result, limit), resultStyle(e.Result)}, {text: cut(moved(e), 2*limit)}, {text: cut(e.Pusher, limit)},
 			{text: lasted(time.Duration(e.DurationMS) * time.Millisecond)},
 		})
@@ -96,6 +108,14 @@ func what(e journal.Event) string {
 		return e.Tag
 	}
 	return shortRef(e.Ref)
+}
+
+// shortCommit is the commit that an event is about, "-" for none.
+func shortCommit(e journal.Event) string {
+	if e.Commit.IsZero() {
+		return "-"
+	}
+	return e.Commit.Short()
 }
 
 // moved says from where to where the traffic moved, or should have; "" for an

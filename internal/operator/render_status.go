@@ -31,7 +31,7 @@ const counting = 3 * time.Second
 
 func lookCloser(ctx context.Context, e *environment.Environment, r *report) *details {
 	d := &details{}
-	d.events, d.eventsErr = e.Journal.Events(1 << 20)
+	d.events, d.eventsErr = e.Journal.Recent()
 	if r.Commit != nil {
 		d.subject, d.by = subject(ctx, e, *r.Commit), deployer(d.events, r)
 	}
@@ -114,7 +114,7 @@ func (s *screen) status(e *environment.Environment, r *report, d *details, now t
 	}
 	rows = append(rows, deployedRows(r, d, now)...)
 	rows = append(rows, branchRows(r, d)...)
-	rows = append(rows, healthRows(r)...)
+	rows = append(rows, healthRows(e, r)...)
 	if r.WayBack {
 		rows = append(rows, say("way back", plain, "bluegreen deploy %s", r.Previous.Short()))
 	} else {
@@ -133,12 +133,12 @@ func (s *screen) status(e *environment.Environment, r *report, d *details, now t
 	if r.Unfinished != nil {
 		rows = append(rows, unfinishedRow(r.Unfinished))
 	}
-	s.rows(append(rows, s.eventRows(d, now)...))
+	s.rows(append(rows, s.eventRows(d, nameWidth(rows), now)...))
 }
 
 // say is a row that is shown whole.
 func say(name string, st style, format string, args ...any) row {
-	return row{cell{name, faint}, cell{fmt.Sprintf(format, args...), st}, true}
+	return row{name: cell{name, faint}, value: cell{fmt.Sprintf(format, args...), st}, whole: true}
 }
 
 // since says when something began, "" where that is not known.
@@ -206,16 +206,20 @@ func withSubject(r row, subject string) []row {
 	return []row{r, {value: cell{subject, faint}}}
 }
 
-func healthRows(r *report) []row {
-	if r.Healthy == nil {
+func healthRows(e *environment.Environment, r *report) []row {
+	switch {
+	case r.Healthy == nil && len(e.Checks) > 0:
+		return []row{say("healthy", plain, "not known: nothing has been deployed yet")}
+	case r.Healthy == nil:
 		return []row{say("healthy", plain, "nothing is checked")}
 	}
 	var rows []row
 	for _, check := range r.checks {
+		value := fmt.Sprintf("%q: %s", check.Name, check.Last)
 		if check.Healthy {
-			rows = append(rows, row{cell{"healthy", faint}, cell{fmt.Sprintf("%q: %s", check.Name, check.Last), good}, false})
+			rows = append(rows, row{name: cell{"healthy", faint}, value: cell{value, good}})
 		} else {
-			rows = append(rows, row{cell{"NOT HEALTHY", bad}, cell{fmt.Sprintf("%q: %s", check.Name, check.Last), bad}, true})
+			rows = append(rows, row{name: cell{"NOT HEALTHY", bad}, value: cell{value, bad}, whole: true})
 		}
 	}
 	return rows
@@ -232,16 +236,20 @@ func unfinishedRow(u *unfinished) row {
 	return say("unfinished", bad, "%s, interrupted at %s: run \"bluegreen recover\"", what, u.Started.Local().Format(time.TimeOnly))
 }
 
-// eventRows are the last events, aligned among themselves.
-func (s *screen) eventRows(d *details, now time.Time) []row {
+// eventRows are the last events, aligned among themselves, behind names that take
+// so many columns. Where there is no room beside the names for what became of
+// them, they stand below.
+func (s *screen) eventRows(d *details, names int, now time.Time) []row {
 	name := cell{"last events", faint}
+	names = max(names, textWidth(name.text)+2)
 	if d.eventsErr != nil {
-		return []row{{name, cell{d.eventsErr.Error(), odd}, true}}
+		return []row{{name: name, value: cell{d.eventsErr.Error(), odd}, whole: true}}
 	}
-	var table [][]cell
 	events := d.events[max(0, len(d.events)-shownEvents):]
-	for _, e := range events {
-		table = append(table, []cell{{text: ago(now.Sub(e.Time))}, {text: e.Event}, {text: what(e)}, {text: e.Commit.Short()}, {text: e.Result}, {text: moved(e)}, {text: e.Pusher}})
+	table := s.lastEvents(events, names, now)
+	under := s.width > 0 && s.tableWidth(table) > s.room(names)
+	if under {
+		table = s.lastEvents(events, below, now)
 	}
 	var rows []row
 	for i, line := range s.plainly().align(table) {
@@ -249,8 +257,24 @@ func (s *screen) eventRows(d *details, now time.Time) []row {
 		if result := events[i].Result; result != journal.Succeeded {
 			st = resultStyle(result)
 		}
-		rows = append(rows, row{name, cell{line, st}, false})
+		rows = append(rows, row{name: name, value: cell{line, st}, below: under})
 		name = cell{}
 	}
 	return rows
+}
+
+// lastEvents is the table of events behind an indent, without what it has no room
+// for.
+func (s *screen) lastEvents(events []journal.Event, indent int, now time.Time) [][]cell {
+	limit := 0
+	if s.width > 0 {
+		limit = widest
+	}
+	var table [][]cell
+	for _, e := range events {
+		table = append(table, []cell{{text: ago(now.Sub(e.Time))}, {text: cut(e.Event, limit)}, {text: cut(what(e), limit)}, {text: shortCommit(e)},
+			{text: cut(e.Result, limit)}, {text: cut(moved(e), 2*limit)}, {text: cut(e.Pusher, limit)}})
+	}
+	s.fit(table, s.room(indent), commitColumn, whoColumn, movedColumn, refColumn)
+	return table
 }

@@ -165,7 +165,7 @@ func TestScreen(t *testing.T) {
 		if s.width != test.want || s.colour != test.colour {
 			t.Errorf("%q, %d columns: %d, colours: %v", test.env, test.width, s.width, s.colour)
 		}
-		s.rows([]row{{cell{"name", plain}, cell{"value", bad}, true}})
+		s.rows([]row{{name: cell{"name", plain}, value: cell{"value", bad}}})
 		want := "name  value\n"
 		if test.colour {
 			want = "name  \x1b[1;31mvalue\x1b[0m\n"
@@ -213,7 +213,7 @@ func TestHistory(t *testing.T) {
 2025-11-23 14:00:00  deploy    master                                1a1a1a1  succeeded                 ann                                   20ms
 2025-11-23 14:01:00  promote   release-7                             1a1a1a1  succeeded  green -> blue  ann                                   4.8s
 2025-11-23 14:02:00  deploy    -                                     2b2b2b2  failed                    bob                                   1m23s  "home page" is not healthy: status 500, body "it broke, and it broke badly"
-2025-11-23 14:03:00  rollback  ` + escaped + `  none     refused    -> green       ` + escaped + `  0s     ` + escaped + "\n"
+2025-11-23 14:03:00  rollback  ` + escaped + `  -        refused    -> green       ` + escaped + `  0s     ` + escaped + "\n"
 	if got := out.String(); got != want {
 		t.Errorf("into a file:\n%s\nwant\n%s", got, want)
 	}
@@ -226,10 +226,26 @@ func TestHistory(t *testing.T) {
     green -> blue
 2025-11-23 14:02  deploy    -            2b2b2b2  failed     bob          1m23s
     "home page" is not healthy: status 500, body "it broke, and it broke badly"
-2025-11-23 14:03  rollback  \x1b[31mre…  none     refused    \x1b[31mre…  0s
+2025-11-23 14:03  rollback  \x1b[31mre…  -        refused    \x1b[31mre…  0s
     -> green: ` + escaped + "\n"
 	if got := out.String(); got != want {
 		t.Errorf("80 columns:\n%s\nwant\n%s", got, want)
+	}
+
+	out.Reset()
+	(&screen{w: &out, width: 40}).history(events[:3])
+	want = `TIME              EVENT    RESULT
+2025-11-23 14:00  deploy   succeeded
+    master  1a1a1a1  ann  20ms
+2025-11-23 14:01  promote  succeeded
+    release-7  1a1a1a1  ann  4.8s
+    green -> blue
+2025-11-23 14:02  deploy   failed
+    -  2b2b2b2  bob  1m23s
+    "home page" is not healthy: status …
+`
+	if got := out.String(); got != want {
+		t.Errorf("40 columns:\n%s\nwant\n%s", got, want)
 	}
 
 	out.Reset()
@@ -251,7 +267,7 @@ func TestHistory(t *testing.T) {
 func TestHistoryFits(t *testing.T) {
 	t.Parallel()
 	colours := regexp.MustCompile("\x1b\\[[0-9;]*m")
-	for width := 79; width < 260; width++ {
+	for width := 40; width < 260; width++ {
 		var out bytes.Buffer
 		(&screen{w: &out, width: width, colour: true}).history(sample(t))
 		if !colours.MatchString(out.String()) {
@@ -297,7 +313,7 @@ unfinished       the promotion of blue (action 36804636), interrupted at 14:00:0
 last events      3 min ago  deploy    master                                1a1a1a1  succeeded                 ann
                  2 min ago  promote   release-7                             1a1a1a1  succeeded  green -> blue  ann
                  1 min ago  deploy    -                                     2b2b2b2  failed                    bob
-                 30 s ago   rollback  ` + escaped + `  none     refused    -> green       ` + escaped + "\n"
+                 30 s ago   rollback  ` + escaped + `  -        refused    -> green       ` + escaped + "\n"
 	if got := out.String(); got != want {
 		t.Errorf("into a file:\n%s\nwant\n%s", got, want)
 	}
@@ -329,6 +345,12 @@ last events  unexpected EOF
 	if got := out.String(); got != want {
 		t.Errorf("before the first push:\n%s\nwant\n%s", got, want)
 	}
+	e.Checks = []health.Check{{Name: "home page"}}
+	out.Reset()
+	(&screen{w: &out}).status(e, r, &details{}, now)
+	if want := "healthy      not known: nothing has been deployed yet\n"; !strings.Contains(out.String(), want) {
+		t.Errorf("with a check:\n%s\nwant\n%s", out.String(), want)
+	}
 	r.Live, r.liveUnknown, r.Commit, r.RefCommit = &yes, "", &one, &one
 	out.Reset()
 	(&screen{w: &out, colour: true, width: 80}).status(e, r, &details{}, now)
@@ -336,6 +358,46 @@ last events  unexpected EOF
 		if !strings.Contains(out.String(), line) {
 			t.Errorf("there is no %q:\n%s", line, out.String())
 		}
+	}
+}
+
+// TestStatusFits shows what became of the last events on terminals of many
+// widths.
+func TestStatusFits(t *testing.T) {
+	t.Parallel()
+	events := sample(t)
+	now := events[3].Time.Add(30 * time.Second)
+	e := &environment.Environment{Environment: &deploy.Environment{}}
+	r := &report{Environment: "blue", Directory: "/var/www/html", Branch: "master", WayBackReason: "none", Drift: []string{"a"}}
+	for width := 40; width < 200; width++ {
+		var out bytes.Buffer
+		(&screen{w: &out, width: width}).status(e, r, &details{events: events}, now)
+		_, last, _ := strings.Cut(out.String(), "last events")
+		var results []string
+		for line := range strings.Lines(last) {
+			line = strings.TrimSuffix(line, "\n")
+			if textWidth(line) > width {
+				t.Errorf("%d columns: %q", width, line)
+			}
+			for _, result := range []string{"succeeded", "failed", "refused"} {
+				if strings.Contains(line, " "+result) {
+					results = append(results, result)
+				}
+			}
+		}
+		if !slices.Equal(results, []string{"succeeded", "succeeded", "failed", "refused"}) {
+			t.Errorf("%d columns: %q\n%s", width, results, out.String())
+		}
+	}
+	var out bytes.Buffer
+	(&screen{w: &out, width: 40}).status(e, r, &details{events: events[:3]}, now)
+	want := `last events
+  3 min ago  deploy   succeeded
+  2 min ago  promote  succeeded
+  1 min ago  deploy   failed
+`
+	if _, got, _ := strings.Cut(out.String(), "a\n"); got != want {
+		t.Errorf("40 columns:\n%s\nwant\n%s", got, want)
 	}
 }
 

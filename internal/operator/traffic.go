@@ -107,7 +107,7 @@ func before(ctx context.Context, e *environment.Environment) (to, owner string, 
 	if err != nil {
 		return "", "", err
 	}
-	events, err := e.Journal.Events(1 << 20)
+	events, err := e.Journal.Recent()
 	if err != nil {
 		return "", "", err
 	}

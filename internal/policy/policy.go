@@ -59,6 +59,9 @@ func (r Rules) Promotes(ref string) (tag string, promotes bool) {
 	})
 }
 
+// Replaces tells whether a ref puts another object in the place of one.
+func Replaces(ref string) bool { return strings.HasPrefix(ref, "refs/replace/") }
+
 // Decide decides on the updates of one push. targets maps the refs of the push
 // that are symbolic to what they point at: git would move that.
 func (r Rules) Decide(updates []Update, targets map[string]string) []Decision {
@@ -86,6 +89,12 @@ func (r Rules) decide(u Update, target string) Decision {
 	d := Decision{Update: u}
 	tag, promotes := r.Promotes(u.Ref)
 	switch {
+	case Replaces(u.Ref):
+		// A commit would stand for something else here than where it was made, and
+		// git's own look for missing objects would go wrong from then on.
+		d.Action = Refuse
+		d.Reason = fmt.Sprintf("%q would change what a commit stands for here", u.Ref)
+		d.Hint = "objects are replaced on the server only: git replace"
 	case u.Ref != r.BranchRef() && target == r.BranchRef():
 		d.Action = Refuse
 		d.Reason = fmt.Sprintf("%q stands for %q here", u.Ref, r.Branch)

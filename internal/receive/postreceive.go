@@ -137,6 +137,10 @@ func enumerate(names []string) string {
 
 func (r *after) handle(ctx context.Context, d policy.Decision) error {
 	switch {
+	case policy.Replaces(d.Ref) && d.New.IsZero():
+		return nil // git has removed it, and is none the worse for it
+	case policy.Replaces(d.Ref):
+		return &deploy.Failure{Refused: true, Reason: d.Reason + ", and git has stored it", Hint: "remove it on the server: git update-ref -d " + d.Ref}
 	case d.Action == policy.Refuse && d.New.IsZero():
 		return &deploy.Failure{Refused: true, Hint: d.Hint,
 			Reason: fmt.Sprintf("%q has been deleted; %s keeps what it holds", r.env.Config.Deploy.Branch, r.env.Worktree.Dir)}

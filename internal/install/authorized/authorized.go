@@ -52,14 +52,8 @@ func ParsePublic(text string) ([]Key, error) {
 	return keys, nil
 }
 
-// lines cuts a text into lines without their ends.
-func lines(text string) []string {
-	all := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
-	for i, line := range all {
-		all[i] = strings.TrimSuffix(line, "\r")
-	}
-	return all
-}
+// lines cuts a text into lines.
+func lines(text string) []string { return strings.Split(strings.TrimSuffix(text, "\n"), "\n") }
 
 func blank(line string) bool {
 	line = strings.TrimSpace(line)
@@ -73,15 +67,24 @@ func parseKey(text string) (Key, bool) {
 	return Key{Type: kind, Data: data, Comment: strings.TrimSpace(comment)}, slices.Contains(types(), kind) && data != ""
 }
 
-// check compares what the key says of itself inside.
+// check looks at what the key has inside: its type, then its numbers, each with
+// its length.
 func (k Key) check() error {
 	blob, err := base64.StdEncoding.DecodeString(k.Data)
 	if err != nil {
 		return errors.New("its second word is not base64; perhaps it was cut")
 	}
-	if len(blob) < 4 || uint64(len(blob)-4) <= uint64(binary.BigEndian.Uint32(blob)) ||
-		string(blob[4:4+binary.BigEndian.Uint32(blob)]) != k.Type {
-		return fmt.Errorf("its second word is not a key of type %s; perhaps it was cut", k.Type)
+	cut := fmt.Errorf("its second word is not a key of type %s; perhaps it was cut", k.Type)
+	var parts []string
+	for len(blob) > 0 {
+		if len(blob) < 4 || uint64(len(blob)-4) < uint64(binary.BigEndian.Uint32(blob)) {
+			return cut
+		}
+		end := 4 + int(binary.BigEndian.Uint32(blob))
+		parts, blob = append(parts, string(blob[4:end])), blob[end:]
+	}
+	if len(parts) < 2 || parts[0] != k.Type {
+		return cut
 	}
 	return nil
 }
@@ -122,8 +125,7 @@ func (k Key) Line(repo string) string {
 
 // An Entry is a line of an authorized_keys file that has a key.
 type Entry struct {
-	Number  int // from 1
-	Text    string
+	Number  int    // from 1
 	Options string // "" where the key may do everything
 	Key     Key
 }
@@ -144,7 +146,7 @@ func Entries(file string) []Entry {
 			key, ok = parseKey(rest)
 		}
 		if ok {
-			entries = append(entries, Entry{Number: n + 1, Text: line, Options: options, Key: key})
+			entries = append(entries, Entry{Number: n + 1, Options: options, Key: key})
 		}
 	}
 	return entries
@@ -155,7 +157,7 @@ func cutOptions(line string) (options, rest string) {
 	quoted := false
 	for i := 0; i < len(line); i++ {
 		switch {
-		case quoted && strings.HasPrefix(line[i:], `\"`):
+		case strings.HasPrefix(line[i:], `\"`):
 			i++
 		case line[i] == '"':
 			quoted = !quoted
@@ -181,7 +183,7 @@ func (e Entry) Forced() bool {
 				return true
 			}
 			start = i + 1
-		case quoted && strings.HasPrefix(e.Options[i:], `\"`):
+		case strings.HasPrefix(e.Options[i:], `\"`):
 			i++
 		case e.Options[i] == '"':
 			quoted = !quoted

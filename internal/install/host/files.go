@@ -17,6 +17,7 @@ type Entry struct {
 	Mode     fs.FileMode
 	UID, GID int
 	Target   string // of a symlink
+	Names    int    // how many there are of it
 	device   uint64
 	inode    uint64
 }
@@ -104,11 +105,32 @@ func openBelow(at string, names []string) (*os.Root, string, error) {
 		return dir, names[0], nil
 	}
 	defer dir.Close()
-	below, err := dir.OpenRoot(filepath.Join(names[:len(names)-1]...))
+	// With the dot only a directory is opened: a FIFO would be waited for.
+	below, err := dir.OpenRoot(strings.Join(names[:len(names)-1], "/") + "/.")
 	if err != nil {
 		return nil, "", err
 	}
 	return below, names[len(names)-1], nil
+}
+
+// Resolve follows the symlinks of what there is of path already, whosever they
+// are. What it returns is for comparing: somebody may exchange a symlink at any
+// moment.
+func (h *Host) Resolve(path string) string {
+	at, rest := "/", names(path)
+	for links := 0; len(rest) > 0; {
+		next := filepath.Join(at, rest[0]) // at has no symlinks: ".." is its parent
+		target, err := os.Readlink(filepath.Join(h.Root, next))
+		if links++; err != nil || links > 40 {
+			at, rest = next, rest[1:]
+			continue
+		}
+		if filepath.IsAbs(target) {
+			at = "/"
+		}
+		rest = append(names(target), rest[1:]...)
+	}
+	return at
 }
 
 // Look returns what there is at path, nil for nothing. A symlink is itself.
@@ -124,7 +146,7 @@ func (h *Host) look(path string, follow bool) (*Entry, error) {
 		var st fs.FileInfo
 		if st, err = dir.Lstat(name); err == nil {
 			owner := st.Sys().(*syscall.Stat_t)
-			e := &Entry{Mode: st.Mode(), UID: int(owner.Uid), GID: int(owner.Gid),
+			e := &Entry{Mode: st.Mode(), UID: int(owner.Uid), GID: int(owner.Gid), Names: int(owner.Nlink),
 				device: uint64(owner.Dev), inode: owner.Ino}
 			if st.Mode().Type() == fs.ModeSymlink {
 				e.Target, err = dir.Readlink(name)
@@ -159,7 +181,7 @@ func (h *Host) List(path string) ([]string, error) {
 		return nil, wrap("listing", path, err)
 	}
 	defer dir.Close()
-	f, err := dir.Open(name)
+	f, err := dir.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

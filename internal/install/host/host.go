@@ -107,8 +107,9 @@ func (h *Host) HasPassword(name string) (bool, error) {
 func (h *Host) Program(name string) string {
 	for _, dir := range filepath.SplitList(search) {
 		path := filepath.Join(dir, name)
-		st, err := os.Lstat(filepath.Join(h.Root, path))
-		if err == nil && (st.Mode().IsRegular() && st.Mode()&0o111 != 0 || st.Mode().Type() == fs.ModeSymlink) {
+		e, err := h.Follow(path)
+		// A symlink that is not followed here may lead to one.
+		if err == nil && e != nil && (e.Mode.IsRegular() && e.Mode&0o111 != 0 || e.Mode.Type() == fs.ModeSymlink) {
 			return path
 		}
 	}

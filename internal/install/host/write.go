@@ -6,7 +6,10 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"syscall"
+
+	"bluegreen/internal/durable"
 )
 
 // WriteFile replaces the file at path, with its owner and permissions from the
@@ -59,6 +62,17 @@ func writeSynced(dir *os.Root, name string, content io.Reader, owner Account, pe
 		return err
 	}
 	return f.Close()
+}
+
+// AppendLine adds a line to the file at path, durably. The directory is one that
+// root alone can change.
+func (h *Host) AppendLine(file, line string) error {
+	dir, name, err := h.open(file, false)
+	if err != nil {
+		return wrap("appending to", file, err)
+	}
+	defer dir.Close()
+	return durable.AppendLine(filepath.Join(dir.Name(), name), []byte(line))
 }
 
 // Rename gives a file another name in the same directory, durably, whatever has

@@ -34,6 +34,9 @@ func Line(user string, argv []string, find func(name string) string) (string, er
 	if !filepath.IsAbs(program) || filepath.Clean(program) != program {
 		return "", fmt.Errorf("the program %q is not an absolute path", program)
 	}
+	if strings.ContainsAny(program, `*?[]!`) {
+		return "", fmt.Errorf("the program %q has a character that sudoers takes for a pattern", program)
+	}
 	words := []string{}
 	for _, word := range append([]string{program}, argv[1:]...) {
 		escaped, err := escape(word)

@@ -1,0 +1,169 @@
+package install
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"path"
+
+	templates "bluegreen/install"
+	"bluegreen/internal/config"
+	"bluegreen/internal/install/host"
+)
+
+// configPath is where the configuration is.
+func (i *Installation) configPath() string { return path.Join(i.o.Repo, "bluegreen.toml") }
+
+// configure reads the configuration, or makes the one that will be written. It
+// is checked in either case.
+func (i *Installation) configure() error {
+	e, err := i.host.Look(i.configPath())
+	switch {
+	case err != nil:
+		return err
+	case e == nil:
+		o := i.o
+		return i.render(&templates.Site{
+			Environment: cmp.Or(o.Environment, o.HostName), Branch: cmp.Or(o.Branch, "master"),
+			Directory: cmp.Or(o.Directory, "/var/www/html"), Server: service(o.Web),
+		})
+	case !e.Mode.IsRegular():
+		return refuse("put the file itself there", "%s is there, and is not a regular file", i.configPath())
+	}
+	text, err := i.host.ReadFile(i.configPath())
+	if err != nil {
+		return err
+	}
+	if err := i.parse(text); err != nil {
+		return err
+	}
+	if err := i.contradiction(); err != nil || !i.o.promotes() {
+		return err
+	}
+	if site := untouched(text, i.cfg); site != nil {
+		return i.render(site)
+	}
+	return i.promotionContradiction()
+}
+
+// service is the unit of a web server, "" for none.
+func service(web string) string {
+	switch web {
+	case "apache":
+		return "apache2"
+	case "none":
+		return ""
+	}
+	return web
+}
+
+// promotes tells whether any of the options is about promotions.
+func (o *Options) promotes() bool {
+	return o.IP != "" || len(o.Droplets) > 0 || o.TokenFile != "" || o.APIURL != "" || o.MetadataURL != ""
+}
+
+// untouched returns the values that install has made a configuration without a
+// promotion from; nil for any other one, or one that somebody has edited since.
+func untouched(text []byte, c *config.Config) *templates.Site {
+	for _, web := range []string{"apache", "nginx", "none"} {
+		site := &templates.Site{Environment: c.Environment, Branch: c.Deploy.Branch, Directory: c.Deploy.Directory, Server: service(web)}
+		if made, err := templates.Render(templates.Configuration, site); err == nil && bytes.Equal(made, text) {
+			return site
+		}
+	}
+	return nil
+}
+
+// render makes the configuration, with the promotion that was asked for.
+func (i *Installation) render(site *templates.Site) error {
+	o := i.o
+	if o.IP == "" && o.promotes() {
+		return wrongOption("--droplet, --token-file, --api-url and --metadata-url go with --ip, the floating IP")
+	}
+	if o.IP != "" && o.Droplets[site.Environment] == 0 {
+		return wrongOption("--ip needs --droplet %s=ID, the droplet of this environment, and one for each other", site.Environment)
+	}
+	site.IP, site.Droplets, site.TokenFile, site.APIURL, site.MetadataURL = o.IP, o.Droplets, TokenPath, o.APIURL, o.MetadataURL
+	text, err := templates.Render(templates.Configuration, site)
+	if err != nil {
+		return err
+	}
+	i.text = string(text)
+	return i.parse(text)
+}
+
+func (i *Installation) parse(text []byte) error {
+	var err error
+	if i.cfg, err = config.Parse(i.configPath(), text, i.o.HostName); err != nil {
+		return err
+	}
+	return i.cfg.Unsupported()
+}
+
+// contradiction compares a configuration that is there with the options that
+// were given. The file is the operator's: it is not changed.
+func (i *Installation) contradiction() error {
+	o, c := i.o, i.cfg
+	switch {
+	case o.Environment != "" && o.Environment != c.Environment:
+		return i.differs("environment", c.Environment, "--environment", o.Environment)
+	case o.Directory != "" && o.Directory != c.Deploy.Directory:
+		return i.differs("deploy.directory", c.Deploy.Directory, "--directory", o.Directory)
+	case o.Branch != "" && o.Branch != c.Deploy.Branch:
+		return i.differs("deploy.branch", c.Deploy.Branch, "--branch", o.Branch)
+	}
+	return nil
+}
+
+// promotionContradiction is contradiction for options about promotions.
+func (i *Installation) promotionContradiction() error {
+	o, p := i.o, i.cfg.Promotion
+	switch {
+	case p == nil || p.Provider != "digitalocean":
+		return refuse("add it to the file, as the comments in it or the README show",
+			"%s is there already, without a [promotion] that the options could be compared with", i.configPath())
+	case o.IP != "" && o.IP != p.IP:
+		return i.differs("promotion.ip", p.IP, "--ip", o.IP)
+	case len(o.Droplets) > 0 && !maps.Equal(o.Droplets, p.Droplets):
+		return i.differs("promotion.droplets", fmt.Sprint(p.Droplets), "--droplet", fmt.Sprint(o.Droplets))
+	case o.APIURL != "" && o.APIURL != p.APIURL:
+		return i.differs("promotion.api_url", p.APIURL, "--api-url", o.APIURL)
+	case o.MetadataURL != "" && o.MetadataURL != p.MetadataURL:
+		return i.differs("promotion.metadata_url", p.MetadataURL, "--metadata-url", o.MetadataURL)
+	}
+	return nil
+}
+
+func (i *Installation) differs(key, has, option, wanted string) error {
+	return refuse("change the file, or leave the option out",
+		"%s has %s = %q, and %s asks for %q", i.configPath(), key, has, option, wanted)
+}
+
+func (i *Installation) planConfiguration(context.Context) ([]Change, error) {
+	file := i.configPath()
+	e, err := i.host.Look(file)
+	if err != nil {
+		return nil, err
+	}
+	if e == nil {
+		return i.file(file, i.text, host.Superuser(), 0o644)
+	}
+	before, err := i.host.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	if i.text == "" || string(before) == i.text {
+		return i.take(file, e, 0o644)
+	}
+	what := fmt.Sprintf("write %s (root, 0644), with the promotion; nobody has edited it", file)
+	return []Change{{what, func(context.Context) error {
+		if !e.Is(host.Superuser(), 0o644) {
+			if err := i.rememberOwner(file, e); err != nil {
+				return err
+			}
+		}
+		return i.writeFile(file, i.text, host.Superuser(), 0o644)
+	}}}, nil
+}
