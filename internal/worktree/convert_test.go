@@ -171,6 +171,17 @@ func TestFilterFails(t *testing.T) {
 	}
 	w.finish(t, staged)
 	w.holdsFiles(t, "a", "1\n", "new/a.x", "2\n") // as git does then
+
+	// Where nobody can tell what a file should hold, its inode must do.
+	settle(t, w)
+	gittest.Git(t, w.Repo.Dir, "config", "filter.x.required", "true")
+	if drift, err := w.Drift(t.Context(), Known{}); err != nil || len(drift) > 0 {
+		t.Errorf("drift %q, %v", drift, err)
+	}
+	touch(t, filepath.Join(w.Dir, "new/a.x"))
+	if drift, err := w.Drift(t.Context(), Known{}); err != nil || !slices.Equal(drift, []string{"new/a.x"}) {
+		t.Errorf("drift %q, %v", drift, err)
+	}
 }
 
 // TestFilterHangs ends a filter that does not end, with all that it started.
