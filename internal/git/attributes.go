@@ -201,7 +201,7 @@ func copyFile(to io.Writer, path string) bool {
 }
 
 func (r *Rules) readReplaced(ctx context.Context) error {
-	if l := r.repo.layout(); l.files && !l.replaces {
+	if l := r.repo.layout(); l.files && !l.replaces || r.repo.getenv("GIT_NO_REPLACE_OBJECTS") != "" {
 		return nil
 	}
 	out, err := r.repo.Run(ctx, "for-each-ref", "--format=%(refname:lstrip=2) %(objectname)", "refs/replace/")

@@ -28,10 +28,9 @@ type Conversion struct {
 	LFS bool
 }
 
-// A Checkout is where git finds the paths that it is asked about: an index file,
-// which must list them only to have them written but always the .gitattributes
-// that count, and an empty directory, as a work tree that nothing is checked
-// out into yet.
+// A Checkout is what git is to think of the work tree: WorkTree is an empty
+// directory, and Index an index file that lists the .gitattributes that count and
+// what is to be written.
 type Checkout struct {
 	Index, WorkTree string
 }

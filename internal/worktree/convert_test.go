@@ -171,6 +171,17 @@ func TestFilterFails(t *testing.T) {
 	}
 	w.finish(t, staged)
 	w.holdsFiles(t, "a", "1\n", "new/a.x", "2\n") // as git does then
+
+	// Where nobody can tell what a file should hold, its inode must do.
+	settle(t, w)
+	gittest.Git(t, w.Repo.Dir, "config", "filter.x.required", "true")
+	if drift, err := w.Drift(t.Context(), Known{}); err != nil || len(drift) > 0 {
+		t.Errorf("drift %q, %v", drift, err)
+	}
+	touch(t, filepath.Join(w.Dir, "new/a.x"))
+	if drift, err := w.Drift(t.Context(), Known{}); err != nil || !slices.Equal(drift, []string{"new/a.x"}) {
+		t.Errorf("drift %q, %v", drift, err)
+	}
 }
 
 // TestFilterHangs ends a filter that does not end, with all that it started.
@@ -320,11 +331,94 @@ func TestPointers(t *testing.T) {
 	}
 	deploy := remembering(w)
 	deploy(t, oid(t, root))
+	known := deploy(t, oid(t, root)) // what is remembered must not get lost
 	w.holdsFiles(t, "a.bin", pointer)
 
 	gittest.Git(t, repo, "config", "filter.lfs.smudge", "echo content")
+	plan, err = w.Plan(t.Context(), oid(t, root), known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan.Repairs != 0 || plan.reserve != plan.Bytes || len(plan.Pointers) != 0 {
+		t.Errorf("%d repairs, %d bytes of %d more, pointers %q", plan.Repairs, plan.reserve, plan.Bytes, plan.Pointers)
+	}
 	deploy(t, oid(t, root))
 	w.holdsFiles(t, "a.bin", "content\n", "small.bin", "content\n", "c.other", pointer, "plain", pointer)
+}
+
+// TestSymlinksAsFiles is about a server with core.symlinks = false.
+func TestSymlinksAsFiles(t *testing.T) {
+	t.Parallel()
+	tree := gittest.Files("file", "file\n", ".gitattributes", "* eol=crlf\n", "many/b", "x\n")
+	tree["link"] = gittest.Node{Mode: gittest.Symlink, Data: "file"}
+	tree["d/link"] = gittest.Node{Mode: gittest.Symlink, Data: "../file\n"}
+	for _, verify := range []bool{true, false} {
+		w, roots, deploy := newConverting(t, tree)
+		w.Verify = verify
+		links := gittest.Snapshot{"link": "L--------- 0777 -> file", "d/link": "L--------- 0777 -> ../file\n"}
+		files := gittest.Snapshot{"link": `---------- 0644 "file"`, "d/link": `---------- 0644 "../file\n"`}
+		for _, want := range []gittest.Snapshot{files, links, files} {
+			gittest.Git(t, w.Repo.Dir, "config", "core.symlinks", fmt.Sprint(len(want["link"]) > len(files["link"])))
+			known := deploy(t, oid(t, roots[0]))
+			got := gittest.Snap(t, w.Dir, false)
+			for path, what := range want {
+				if got[path] != what {
+					t.Errorf("verify %t: %q is %s, want %s", verify, path, got[path], what)
+				}
+			}
+			if drift, err := w.Drift(t.Context(), known); err != nil || len(drift) > 0 {
+				t.Errorf("verify %t: drift %q, %v", verify, drift, err)
+			}
+			w.git(t, roots[0])
+		}
+		write(t, filepath.Join(w.Dir, "link"), "fil")
+		known := Known{Deployed: true, Tree: oid(t, roots[0]), Conversions: "x"}
+		if drift, err := w.Drift(t.Context(), known); err != nil || !slices.Equal(drift, []string{"link"}) {
+			t.Errorf("verify %t: drift %q, %v", verify, drift, err)
+		}
+	}
+}
+
+// TestReplaced puts another blob in the place of one that is deployed, and takes
+// it away again.
+func TestReplaced(t *testing.T) {
+	t.Parallel()
+	w, roots, deploy := newConverting(t, gittest.Files("a", "a\n", "b", "b\n"))
+	a := gittest.Object(t, w.Repo.Dir, "blob", "a\n")
+	for _, want := range []string{"a\n", "x\n", "longer\n", "a\n"} {
+		if want == "a\n" {
+			gittest.Try(w.Repo.Dir, nil, "", "replace", "-d", a)
+		} else {
+			gittest.Git(t, w.Repo.Dir, "replace", "-f", a, gittest.Object(t, w.Repo.Dir, "blob", want))
+		}
+		var err error
+		if w.Repo, err = git.Open(w.Repo.Dir, gittest.Environ()); err != nil {
+			t.Fatal(err)
+		}
+		known := deploy(t, oid(t, roots[0]))
+		w.holdsFiles(t, "a", want, "b", "b\n")
+		touch(t, filepath.Join(w.Dir, "a"))
+		if drift, err := w.Drift(t.Context(), known); err != nil || len(drift) > 0 {
+			t.Errorf("drift %q, %v", drift, err)
+		}
+	}
+}
+
+// TestNoMonitor leaves what git is told to ask about a work tree unasked: there
+// is none.
+func TestNoMonitor(t *testing.T) {
+	t.Parallel()
+	w, roots, deploy := newConverting(t, gittest.Files("a", "a\n", "d/b", "b\n", "d/.gitattributes", "b eol=crlf\n"))
+	asked := filepath.Join(gittest.Dir(t), "asked")
+	gittest.Git(t, w.Repo.Dir, "config", "core.fsmonitor", "touch "+asked+"; false")
+	gittest.Git(t, w.Repo.Dir, "config", "core.sparseCheckout", "true")
+	gittest.Git(t, w.Repo.Dir, "config", "core.sparseCheckoutCone", "true")
+	write(t, filepath.Join(w.Repo.Dir, "info/sparse-checkout"), "/*\n!/*/\n")
+	deploy(t, oid(t, roots[0]))
+	w.holdsFiles(t, "a", "a\n", "d/b", "b\r\n")
+	if _, err := os.Stat(asked); !os.IsNotExist(err) {
+		t.Errorf("the monitor was asked: %v", err)
+	}
 }
 
 // TestSubdirectory refuses commits without a directory of that name.

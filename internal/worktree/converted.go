@@ -203,8 +203,10 @@ func (w *Worktree) compareSome(ctx context.Context, conv *conversions, x *index.
 		return 0, nil, err
 	}
 	defer into.Close()
-	if _, err := conv.write(ctx, x, places[:n], into); err != nil {
-		return 0, nil, fmt.Errorf("looking for changed files: %w", err)
+	if _, err := conv.write(ctx, x, places[:n], into); ctx.Err() != nil {
+		return 0, nil, fmt.Errorf("looking for changed files: %w", ctx.Err())
+	} else if err != nil {
+		return n, places[:n], nil // a filter fails: nobody can tell what they should hold
 	}
 	buffer := make([]byte, 1<<17)
 	for k, i := range places[:n] {

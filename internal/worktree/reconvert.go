@@ -179,11 +179,12 @@ func without(all, some []int) []int {
 	}
 	var rest []int
 	for _, i := range all {
-		if len(some) > 0 && some[0] == i {
+		for len(some) > 0 && some[0] < i {
 			some = some[1:]
-			continue
 		}
-		rest = append(rest, i)
+		if len(some) == 0 || some[0] != i {
+			rest = append(rest, i)
+		}
 	}
 	return rest
 }
