@@ -87,7 +87,7 @@ func (e *Environment) known(held *journal.Deployed) worktree.Known {
 	case !sameDirectory(held.Directory, e.Worktree.Dir):
 		return worktree.Known{Deployed: true, Elsewhere: true, Tree: held.Elsewhere[e.Worktree.Dir]}
 	}
-	return worktree.Known{Deployed: true, Tree: held.Tree}
+	return worktree.Known{Deployed: true, Tree: held.Tree, Index: held.Index}
 }
 
 // elsewhere remembers what the directories hold that were deployed to before
@@ -152,10 +152,11 @@ func (e *Environment) Held(ctx context.Context, branch git.OID) (*journal.Deploy
 	if err != nil {
 		return nil, err
 	}
-	if e.known(held).Elsewhere {
+	known := e.known(held)
+	if known.Elsewhere {
 		return nil, nil
 	}
-	tree, err := e.Worktree.HeldTree()
+	tree, err := e.Worktree.HeldTree(known)
 	if err != nil {
 		return nil, err
 	}

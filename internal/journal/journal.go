@@ -147,6 +147,8 @@ type Deployed struct {
 	Previous  git.OID   `json:"previous"`
 	Directory string    `json:"directory"`
 	At        time.Time `json:"at"`
+	// Index is the mark of the index that was written with the deployment.
+	Index worktree.Mark `json:"index,omitzero"`
 	// Tag is the one that the release was promoted with last, short; "" for
 	// none.
 	Tag string `json:"tag,omitempty"`

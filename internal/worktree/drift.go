@@ -6,7 +6,7 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"sort"
+	"slices"
 	"strings"
 	"sync"
 
@@ -17,84 +17,106 @@ import (
 	"bluegreen/internal/tree"
 )
 
-func sortWrites(writes []Write) {
-	sort.Slice(writes, func(i, j int) bool { return writes[i].Path < writes[j].Path })
+// findings are what a sweep has found, in order.
+type findings struct {
+	drifted []int // places of entries that the disk does not agree with
+	// seen are the entries whose file had to be read: its content is right, and
+	// its Stat is what it is now.
+	seen []index.Entry
 }
 
-// sweep looks at the entries of x at the given places, in contiguous runs side
-// by side, and returns those that the disk does not agree with. Entries whose
-// content is right but whose Stat is old are given the new one. written is the
-// index that the Stats come from.
+// sweep looks at the files of x, but for those at the places skip, in
+// contiguous runs side by side.
 //
-// Like "git checkout -f", it also returns files whose inode has changed and
-// whose mode is not the one that a new file would get, when modes is not nil.
-func (w *Worktree) sweep(ctx context.Context, x, written *index.Index, places []int, modes *umask) ([]int, error) {
-	workers := min(runtime.GOMAXPROCS(0), 4, len(places)/512+1)
-	found := make([][]int, workers)
+// Like "git checkout -f", it also finds files whose inode has changed and whose
+// mode is not the one that a new file would get, when modes is not nil.
+func (w *Worktree) sweep(ctx context.Context, x *index.Index, skip []int, modes *umask) (findings, error) {
+	workers := min(runtime.GOMAXPROCS(0), 4, x.Len()/512+1)
+	found := make([]findings, workers)
 	errs := make([]error, workers)
 	var wg sync.WaitGroup
 	for n := range workers {
-		run := places[n*len(places)/workers : (n+1)*len(places)/workers]
-		wg.Go(func() { found[n], errs[n] = w.sweepRun(ctx, x, written, run, modes) })
+		from, to := n*x.Len()/workers, (n+1)*x.Len()/workers
+		wg.Go(func() { found[n], errs[n] = w.sweepRun(ctx, x, from, to, skip, modes) })
 	}
 	wg.Wait()
-	var drifted []int
+	var all findings
 	for n := range workers {
 		if errs[n] != nil {
-			return nil, errs[n]
+			return findings{}, errs[n]
 		}
-		drifted = append(drifted, found[n]...)
+		all.drifted = append(all.drifted, found[n].drifted...)
+		all.seen = append(all.seen, found[n].seen...)
 	}
-	return drifted, nil
+	return all, nil
 }
 
-func (w *Worktree) sweepRun(ctx context.Context, x, written *index.Index, places []int, modes *umask) (drifted []int, err error) {
+func (w *Worktree) sweepRun(ctx context.Context, x *index.Index, from, to int, skip []int, modes *umask) (found findings, err error) {
 	r, err := openRoot(w.Dir)
 	if err != nil {
-		return nil, err
+		return found, err
 	}
 	defer r.close()
-	for _, i := range places {
+	first, _ := slices.BinarySearch(skip, from)
+	skip = skip[first:]
+	for i := from; i < to; i++ {
+		if len(skip) > 0 && skip[0] == i {
+			skip = skip[1:]
+			continue
+		}
 		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("looking for changed files: %w", err)
+			return found, fmt.Errorf("looking for changed files: %w", err)
 		}
-		e := &x.Entries[i]
-		clean, err := r.holds(e, written, w.Repo.HashSize(), modes)
-		if err != nil {
-			return nil, err
-		}
-		if !clean {
-			drifted = append(drifted, i)
+		var st unix.Stat_t
+		switch there, err := r.unchanged(x, i, &st); {
+		case err != nil:
+			return found, err
+		case there == asRecorded:
+		case there == unknown && r.holds(x, i, &st, modes):
+			e := x.Entry(i)
+			e.Stat = index.StatOf(&st)
+			found.seen = append(found.seen, e)
+		default:
+			found.drifted = append(found.drifted, i)
 		}
 	}
-	return drifted, nil
+	return found, nil
 }
 
-// holds tells whether the disk has what e says. It reads the file only when
-// its inode does not prove it.
-func (r *root) holds(e *index.Entry, written *index.Index, hashSize int, modes *umask) (bool, error) {
-	st, absent, err := r.lstat(e.Path)
-	if err != nil || absent || !sameType(e.Mode, &st) {
-		return false, err
+// What the inode of a tracked file says of it.
+const (
+	different  = iota
+	unknown    // the content tells
+	asRecorded // it has not changed since the index was written
+)
+
+// unchanged looks at the inode of an entry's file, and returns it in st.
+func (r *root) unchanged(x *index.Index, i int, st *unix.Stat_t) (int, error) {
+	absent, err := r.statEntry(x.Path(i), st)
+	mode := x.Mode(i)
+	if err != nil || absent || !sameType(mode, st) {
+		return different, err
 	}
-	if e.Mode == tree.Submodule {
-		return true, nil
+	if mode == tree.Submodule {
+		return asRecorded, nil
 	}
-	now := index.StatOf(&st)
-	old := e.Stat
+	now, old := index.StatOf(st), x.Stat(i)
 	old.Dev = now.Dev // not stable over reboots; git does not compare it either
-	if old == now && !written.Racy(e) {
-		return true, nil
+	if old == now && !x.Racy(&old) {
+		return asRecorded, nil
 	}
-	if modes != nil && e.Mode != tree.Symlink && st.Mode&0o7777 != modes.of(e.Mode) {
-		return false, nil
+	return unknown, nil
+}
+
+// holds reads the file of an entry and tells whether it is what it should be.
+// What cannot be read is as good as changed.
+func (r *root) holds(x *index.Index, i int, st *unix.Stat_t, modes *umask) bool {
+	item := x.Item(i)
+	if modes != nil && item.Mode != tree.Symlink && st.Mode&0o7777 != modes.of(item.Mode) {
+		return false
 	}
-	oid, err := r.hashFile(e.Path, &st, hashSize)
-	if err != nil || oid != e.OID {
-		return false, nil // what cannot be read is as good as changed
-	}
-	e.Stat = now
-	return true, nil
+	oid, err := r.hashFile(string(x.Path(i)), st, x.HashSize())
+	return err == nil && oid == item.OID
 }
 
 // umask is the process's file mode creation mask.
@@ -169,31 +191,30 @@ func (r *root) hashFile(path string, st *unix.Stat_t, hashSize int) (git.OID, er
 func (w *Worktree) Drift(ctx context.Context, known Known) ([]string, error) {
 	objects := w.Repo.Objects(ctx)
 	defer objects.Close()
-	x, err := w.readIndex(objects, known)
+	x, _, err := w.readIndex(objects, known)
 	if err != nil {
 		return nil, err
 	}
-	places := make([]int, len(x.Entries))
-	for i := range places {
-		places[i] = i
-	}
-	drifted, err := w.sweep(ctx, x, x, places, nil)
+	found, err := w.sweep(ctx, x, nil, nil)
 	if err != nil {
 		return nil, err
 	}
 	paths := []string{}
-	for _, i := range drifted {
-		paths = append(paths, x.Entries[i].Path)
+	for _, i := range found.drifted {
+		paths = append(paths, string(x.Path(i)))
 	}
 	return paths, nil
 }
 
 // HeldTree returns the tree that the index says the web root holds; the zero
 // OID for an empty index.
-func (w *Worktree) HeldTree() (git.OID, error) {
-	x, err := index.Read(w.Index(), w.Repo.HashSize())
-	if err != nil || len(x.Entries) == 0 {
+func (w *Worktree) HeldTree(known Known) (git.OID, error) {
+	x, same, err := index.ReadKnown(w.Index(), w.Repo.HashSize(), known.Index)
+	switch {
+	case err != nil || x.Len() == 0:
 		return git.OID{}, err
+	case same:
+		return known.Tree, nil
 	}
 	return x.Tree(hashOnly(w.Repo.HashSize())).Root, nil
 }

@@ -165,7 +165,7 @@ func (s *Staged) writeRun(ctx context.Context, places []place, from, to int, wri
 }
 
 // writeOne writes one file with the mode that git gives it: all bits that the
-// umask leaves. Its Stat goes into the next index.
+// umask leaves.
 func (s *Staged) writeOne(at place, write *Write, content func(io.Writer) error) error {
 	var st unix.Stat_t
 	var err error
@@ -181,7 +181,7 @@ func (s *Staged) writeOne(at place, write *Write, content func(io.Writer) error)
 	if err != nil {
 		return fmt.Errorf("staging %q: %w", write.Path, err)
 	}
-	s.plan.next.Entries[write.entry].Stat = index.StatOf(&st)
+	write.stat = index.StatOf(&st)
 	return nil
 }
 
