@@ -36,15 +36,40 @@ type Objects struct {
 func (r *Repository) Objects(ctx context.Context) *Objects {
 	o := &Objects{repo: r, ctx: ctx}
 	if l := r.layout(); len(l.objects) > 0 {
-		o.store = newStore(l.objects, l.hashSize)
+		o.store = r.takeStore(l)
 	}
 	return o
+}
+
+// takeStore returns a store, the one that was used last if it is free: its
+// packs are open already.
+func (r *Repository) takeStore(l layout) *store {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := r.spare; s != nil {
+		r.spare = nil
+		return s
+	}
+	return newStore(l.objects, l.hashSize)
+}
+
+// giveStore gives a store back. What has come into the repository since it was
+// opened it may not find; git does.
+func (r *Repository) giveStore(s *store) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spare == nil {
+		r.spare = s
+	} else {
+		s.close()
+	}
 }
 
 // Close ends the reader.
 func (o *Objects) Close() {
 	if o.store != nil {
-		o.store.close()
+		o.repo.giveStore(o.store)
+		o.store = nil
 	}
 	if o.batch != nil {
 		o.batch.close()

@@ -71,15 +71,12 @@ const (
 	flagLength = 0x0fff
 )
 
-// castagnoli is the polynomial that processors have an instruction for.
-const castagnoli = crc32.Castagnoli
-
 // parseKnown reads an index that may be the marked one. Of that one git's
 // checksum, which takes a multiple of all else, is not computed: the CRC tells
 // whether the disk has damaged the file.
 func parseKnown(data []byte, hashSize int, mark Mark) (x *Index, known bool, err error) {
 	if n := len(data) - hashSize; n >= headerSize && mark.Sum != "" && hex.EncodeToString(data[n:]) == mark.Sum {
-		if crc32.Checksum(data[:n], crc32.MakeTable(castagnoli)) != mark.CRC {
+		if crc32.ChecksumIEEE(data[:n]) != mark.CRC {
 			return nil, false, errors.New("checksum is wrong")
 		}
 		if x := scan(data[:n], hashSize, false); x != nil {

@@ -35,9 +35,8 @@ func (x *Index) Write(w io.Writer, edits []Entry) (Mark, error) {
 	}()
 	var mark Mark
 	var failed error
-	table := crc32.MakeTable(castagnoli)
 	for _, part := range parts {
-		mark.CRC = crc32.Update(mark.CRC, table, part)
+		mark.CRC = crc32.Update(mark.CRC, crc32.IEEETable, part)
 		if _, failed = w.Write(part); failed != nil {
 			break
 		}
