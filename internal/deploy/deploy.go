@@ -315,7 +315,6 @@ func (r *run) commit(ctx context.Context) error {
 		return r.goBack(ctx, &Failure{Reason: "stopped before the release was recorded"})
 	}
 	ctx = context.WithoutCancel(ctx)
-	r.journal.Deployed = r.deployed
 	if err := r.readyToRecord(); err != nil {
 		return r.goBack(ctx, &Failure{Reason: oneLine(err)})
 	}
@@ -334,9 +333,11 @@ func (r *run) commit(ctx context.Context) error {
 // readyToRecord does all of the recording that may need room on the disk, so
 // that little can fail once the ref has moved.
 func (r *run) readyToRecord() error {
-	if err := r.change.PrepareIndex(); err != nil {
+	var err error
+	if r.deployed.Index, err = r.change.PrepareIndex(); err != nil {
 		return err
 	}
+	r.journal.Deployed = r.deployed
 	if err := r.Journal.PrepareDeployed(&r.deployed); err != nil {
 		return err
 	}

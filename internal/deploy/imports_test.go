@@ -58,8 +58,6 @@ var layers = map[string][]string{
 // doors lists the modules of others that only some packages may import.
 var doors = map[string][]string{
 	"github.com/BurntSushi/toml":      {"internal/config"},
-	"github.com/go-git/go-git/v5":     {"internal/git"},
-	"github.com/go-git/go-billy/v5":   {"internal/git"},
 	"github.com/spf13/cobra":          {"internal/operator"},
 	"github.com/digitalocean/godo":    {"internal/digitalocean"},
 	"github.com/getkin/kin-openapi":   {},

@@ -105,6 +105,7 @@ type recovery struct {
 	*Environment
 	t        *journal.Transaction
 	worktree worktree.Worktree // with the directory that was deployed to
+	index    worktree.Mark     // of the index that was written in the end
 	// promotion is the one that was a part of the deployment, nil for none;
 	// reason is what became of it.
 	promotion *promoting
@@ -200,7 +201,7 @@ func (r *recovery) bring(ctx context.Context, operations func(worktree.Record) e
 	if err := staged.Activate(); err != nil {
 		return nil, err
 	}
-	if err := staged.PrepareIndex(); err != nil {
+	if r.index, err = staged.PrepareIndex(); err != nil {
 		return nil, err
 	}
 	if _, err := staged.SwitchIndex(); err != nil {
@@ -241,6 +242,7 @@ func (r *recovery) complete(ctx context.Context) error {
 	if r.t.Deployed.At.IsZero() {
 		r.t.Deployed.At = time.Now().UTC()
 	}
+	r.t.Deployed.Index = r.index
 	reason := "interrupted, then completed: the ref had moved"
 	if p := r.promotion; p != nil && (p.landed || p.done) && p.request.Tag != "" {
 		r.t.Deployed.Tag = p.request.Tag

@@ -20,7 +20,7 @@ import (
 type change interface {
 	Activate() error
 	Undo() error
-	PrepareIndex() error
+	PrepareIndex() (worktree.Mark, error)
 	SwitchIndex() (warning string, err error)
 	Discard() error
 }
@@ -75,7 +75,7 @@ func (r *run) planSource(ctx context.Context, source worktree.Source) (err error
 func (r *run) planRelease(ctx context.Context, source worktree.Source) error {
 	if !r.elsewhere(r.held) {
 		var err error
-		if r.heldTree, err = r.Worktree.HeldTree(); err != nil {
+		if r.heldTree, err = r.Worktree.HeldTree(heldIndex(r.held)); err != nil {
 			return err
 		}
 	}
@@ -192,7 +192,7 @@ func (r *recovery) bringRelease(ctx context.Context, operations func(worktree.Re
 		defer objects.Close()
 		err = r.Releases.Site.ClaimTree(objects, git.OID{})
 	} else {
-		plan, err = live.Settle(ctx, source, r.t.ID+"-recovery")
+		plan, r.index, err = live.Settle(ctx, source, r.t.ID+"-recovery")
 	}
 	r.FindLive()
 	fault.Step("recovery: files settled")

@@ -117,12 +117,20 @@ func (e *Environment) known(objects *git.Objects, held *journal.Deployed) worktr
 	case e.elsewhere(held):
 		return worktree.Known{Deployed: true, Elsewhere: true, Tree: held.Elsewhere[e.Worktree.Dir]}
 	}
-	k := worktree.Known{Deployed: true, Tree: held.Tree, Subdirectory: held.Subdirectory, Conversions: held.Conversions}
+	k := worktree.Known{Deployed: true, Tree: held.Tree, Subdirectory: held.Subdirectory, Conversions: held.Conversions, Index: held.Index}
 	if k.Subdirectory != "" {
 		// The commit may have been pruned; then its attributes are not known.
 		_, k.Root, _ = objects.Commit(held.Commit)
 	}
 	return k
+}
+
+// heldIndex is what the records say of the index alone.
+func heldIndex(held *journal.Deployed) worktree.Known {
+	if held == nil {
+		return worktree.Known{}
+	}
+	return worktree.Known{Tree: held.Tree, Index: held.Index}
 }
 
 // elsewhere tells that the records are about another directory.
@@ -199,7 +207,7 @@ func (e *Environment) Held(ctx context.Context, branch git.OID) (*journal.Deploy
 	if e.elsewhere(held) {
 		return nil, nil
 	}
-	tree, err := e.Worktree.HeldTree()
+	tree, err := e.Worktree.HeldTree(heldIndex(held))
 	if err != nil {
 		return nil, err
 	}

@@ -1,13 +1,13 @@
 package git
 
 import (
-	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-
-	gogitconfig "github.com/go-git/go-git/v5/plumbing/format/config"
+	"syscall"
 )
 
 // Config is git's configuration as it holds for this repository, all files and
@@ -17,10 +17,18 @@ type Config map[string][]string
 
 // Config reads the configuration.
 func (r *Repository) Config(ctx context.Context) (Config, error) {
+	if c, err := r.plainConfig(); err == nil {
+		return c, nil
+	}
 	out, err := r.Run(ctx, "config", "--list", "-z")
 	if err != nil {
 		return nil, err
 	}
+	return parseList(out), nil
+}
+
+// parseList reads what "git config --list -z" prints.
+func parseList(out string) Config {
 	c := Config{}
 	for _, item := range strings.Split(strings.TrimSuffix(out, "\x00"), "\x00") {
 		key, value, given := strings.Cut(item, "\n")
@@ -29,7 +37,7 @@ func (r *Repository) Config(ctx context.Context) (Config, error) {
 		}
 		c[key] = append(c[key], value)
 	}
-	return c, nil
+	return c
 }
 
 // Bool returns a boolean key; the last value counts, as in git.
@@ -55,71 +63,117 @@ func (c Config) Last(key string) string {
 	return values[len(values)-1]
 }
 
-// layout is how the repository stores things.
-type layout struct {
-	hashSize int  // bytes of an object name
-	plain    bool // go-git reads it correctly
-	files    bool // a ref that is not packed is a file of its own
-	replaces bool // with files: some objects may be replaced by others
-}
-
-// readLayout decides whether go-git may read the repository. It would fail on,
-// or silently misread: every extension (SHA-256, reftable, partial clones,
-// worktree configuration), alternates, replaced objects and quarantine. A
-// large pack is left to git too: go-git loads the whole index of every pack
-// before it reads one object.
-func (r *Repository) readLayout() layout {
-	l := layout{hashSize: 20, files: true, replaces: r.replacesObjects()}
-	data, err := os.ReadFile(filepath.Join(r.Dir, "config"))
+// plainConfig reads the configuration without git, where it is as git itself
+// and installers write it. An error tells that git is to be asked.
+func (r *Repository) plainConfig() (Config, error) {
+	files, err := r.plainConfigFiles()
 	if err != nil {
-		return l
+		return nil, err
 	}
-	cfg := gogitconfig.New()
-	if err := gogitconfig.NewDecoder(bytes.NewReader(data)).Decode(cfg); err != nil {
-		return r.askLayout()
-	}
-	if cfg.HasSection("extensions") {
-		if strings.EqualFold(cfg.Section("extensions").Option("objectformat"), "sha256") {
-			l.hashSize = 32
+	c := Config{}
+	for _, file := range append(files, filepath.Join(r.Dir, "config")) {
+		data, err := os.ReadFile(file)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+			continue
 		}
-		storage := cfg.Section("extensions").Option("refstorage")
-		l.files = storage == "" || strings.EqualFold(storage, "files")
-		return l
-	}
-	l.plain = !r.quarantined() && !exists(filepath.Join(r.Dir, "objects/info/alternates")) &&
-		!l.replaces && r.packIndexBytes() < 1<<20
-	return l
-}
-
-// askLayout is for a configuration file that go-git's parser does not take.
-func (r *Repository) askLayout() layout {
-	format, _ := r.Run(context.Background(), "rev-parse", "--show-object-format")
-	if strings.TrimSpace(format) == "sha256" {
-		return layout{hashSize: 32}
-	}
-	return layout{hashSize: 20}
-}
-
-func (r *Repository) replacesObjects() bool {
-	packed, err := os.ReadFile(filepath.Join(r.Dir, "packed-refs"))
-	return exists(filepath.Join(r.Dir, "refs/replace")) || err != nil && !os.IsNotExist(err) ||
-		bytes.Contains(packed, []byte(" refs/replace/"))
-}
-
-func (r *Repository) packIndexBytes() (total int64) {
-	entries, _ := os.ReadDir(filepath.Join(r.Dir, "objects/pack"))
-	for _, e := range entries {
-		if st, err := e.Info(); err == nil && strings.HasSuffix(e.Name(), ".idx") {
-			total += st.Size()
+		if err != nil {
+			return nil, err
+		}
+		if err := c.parse(string(data)); err != nil {
+			return nil, fmt.Errorf("%q: %w", file, err)
 		}
 	}
-	return total
+	if len(c["extensions.worktreeconfig"]) > 0 {
+		return nil, errNotPlain
+	}
+	return c, nil
 }
 
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
+// plainConfigFiles returns where the configuration of the system and of the account
+// is, in git's order. Where git's makers have put the former is known of a git
+// that is installed below /usr: "make prefix=/usr" gives /etc.
+func (r *Repository) plainConfigFiles() (files []string, err error) {
+	env := map[string]string{}
+	for _, kv := range r.env {
+		name, value, _ := strings.Cut(kv, "=")
+		env[name] = value
+	}
+	switch filepath.Dir(r.gitPath()) {
+	case "/usr/bin", "/bin", "/usr/lib/git-core", "/usr/libexec/git-core":
+	default:
+		return nil, errNotPlain
+	}
+	switch skip := env["GIT_CONFIG_NOSYSTEM"]; {
+	case env["GIT_CONFIG_SYSTEM"] != "":
+		return nil, errNotPlain
+	case skip == "":
+		files = append(files, "/etc/gitconfig")
+	case skip != "1" && skip != "true":
+		return nil, errNotPlain
+	}
+	home, xdg := env["HOME"], env["XDG_CONFIG_HOME"]
+	if global := env["GIT_CONFIG_GLOBAL"]; global != "" {
+		return append(files, r.relative(global)), nil
+	}
+	if xdg == "" && home != "" {
+		xdg = filepath.Join(home, ".config")
+	}
+	if xdg != "" {
+		files = append(files, r.relative(filepath.Join(xdg, "git/config")))
+	}
+	if home != "" {
+		files = append(files, r.relative(filepath.Join(home, ".gitconfig")))
+	}
+	return files, nil
 }
 
-// HashSize returns the bytes of an object name here: 20, or 32 with SHA-256.
-func (r *Repository) HashSize() int { return r.layout().hashSize }
+// parse adds the keys of a configuration file: sections and "key = value", one
+// a line, without quotes, escapes, comments behind them, or files to include.
+func (c Config) parse(text string) error {
+	section := ""
+	for line := range strings.Lines(text) {
+		line = strings.Trim(line, " \t\n")
+		switch {
+		case line == "" || line[0] == '#' || line[0] == ';':
+		case strings.ContainsAny(line, "\\\r\x00\ufeff#;") || strings.ContainsAny(line, "\t\v\f"):
+			return errNotPlain
+		case line[0] == '[':
+			var err error
+			if section, err = sectionName(line); err != nil {
+				return err
+			}
+		default:
+			key, value, given := strings.Cut(line, "=")
+			key, value = strings.TrimRight(key, " "), strings.TrimLeft(value, " ")
+			if section == "" || !isWord(key) || strings.Contains(value, `"`) {
+				return errNotPlain
+			}
+			if !given {
+				value = "true"
+			}
+			key = section + "." + strings.ToLower(key)
+			c[key] = append(c[key], value)
+		}
+	}
+	return nil
+}
+
+// sectionName reads "[section]" or "[section \"part\"]".
+func sectionName(line string) (string, error) {
+	name, closed := strings.CutSuffix(line[1:], "]")
+	name, part, parted := strings.Cut(name, ` "`)
+	part, quoted := strings.CutSuffix(part, `"`)
+	name = strings.ToLower(name)
+	if !closed || !isWord(name) || parted != quoted || strings.ContainsAny(part, `"]`) || name == "include" || name == "includeif" {
+		return "", errNotPlain
+	}
+	if parted {
+		return name + "." + part, nil
+	}
+	return name, nil
+}
+
+// isWord tells whether a name has only the characters that git allows in it.
+func isWord(name string) bool {
+	return name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") == ""
+}

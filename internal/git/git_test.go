@@ -23,7 +23,7 @@ import (
 
 // kinds are repositories that store the same in different ways. Each function
 // makes one of a plain repository, and returns what its environment has in
-// addition. plain tells whether go-git may read it.
+// addition. plain tells whether objects are read without git.
 var kinds = []struct {
 	name   string
 	format string
@@ -44,12 +44,12 @@ var kinds = []struct {
 		gittest.Git(t, repo, "multi-pack-index", "write")
 		return repo, nil
 	}},
-	{"alternates", "sha1", false, func(t *testing.T, repo string) (string, []string) {
+	{"alternates", "sha1", true, func(t *testing.T, repo string) (string, []string) {
 		clone := gittest.Clone(t, repo, "--shared")
 		gittest.Git(t, clone, "symbolic-ref", "refs/heads/alias", "refs/heads/master")
 		return clone, nil
 	}},
-	{"quarantine", "sha1", false, func(t *testing.T, repo string) (string, []string) {
+	{"quarantine", "sha1", true, func(t *testing.T, repo string) (string, []string) {
 		quarantine := filepath.Join(repo, "objects/incoming")
 		if err := os.Rename(filepath.Join(repo, "objects"), filepath.Join(repo, "aside")); err != nil {
 			t.Fatal(err)
@@ -65,8 +65,8 @@ var kinds = []struct {
 		return repo, []string{"GIT_OBJECT_DIRECTORY=" + quarantine,
 			"GIT_ALTERNATE_OBJECT_DIRECTORIES=" + filepath.Join(repo, "objects")}
 	}},
-	{"SHA-256", "sha256", false, func(t *testing.T, repo string) (string, []string) { return repo, nil }},
-	{"SHA-256, packed", "sha256", false, func(t *testing.T, repo string) (string, []string) {
+	{"SHA-256", "sha256", true, func(t *testing.T, repo string) (string, []string) { return repo, nil }},
+	{"SHA-256, packed", "sha256", true, func(t *testing.T, repo string) (string, []string) {
 		gittest.Git(t, repo, "repack", "-q", "-a", "-d")
 		gittest.Git(t, repo, "pack-refs", "--all")
 		return repo, nil
@@ -128,8 +128,8 @@ func forKinds(t *testing.T, test func(t *testing.T, r *Repository), only ...stri
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.layout().plain != kind.plain {
-				t.Errorf("plain is %v", r.layout().plain)
+			if plain := len(r.layout().objects) > 0; plain != kind.plain {
+				t.Errorf("plain is %v", plain)
 			}
 			test(t, r)
 		})

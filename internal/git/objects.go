@@ -10,17 +10,14 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-
-	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/storage/filesystem"
 )
 
 // maxInMemory bounds what Read takes into memory: a tree of a million names
 // fits, a blob meant for the disk does not.
 const maxInMemory = 64 << 20
 
-// inProcess is how many objects go-git reads before git's own reader, which is
-// several times as fast once it runs, is worth its start.
+// inProcess is how many objects are read in this process before git's own
+// reader, which is faster once it runs, is worth its start.
 const inProcess = 200
 
 // ErrNoObject is returned for an object that the repository does not have.
@@ -30,7 +27,7 @@ var ErrNoObject = errors.New("object not found")
 type Objects struct {
 	repo  *Repository
 	ctx   context.Context
-	store *filesystem.Storage // nil: go-git is not to be used (any more)
+	store *store // nil: git is to be asked
 	reads int
 	batch *batch // nil until it is needed
 }
@@ -38,16 +35,41 @@ type Objects struct {
 // Objects returns a reader that lives until it is closed or ctx ends.
 func (r *Repository) Objects(ctx context.Context) *Objects {
 	o := &Objects{repo: r, ctx: ctx}
-	if r.layout().plain {
-		o.store = r.storage()
+	if l := r.layout(); len(l.objects) > 0 {
+		o.store = r.takeStore(l)
 	}
 	return o
+}
+
+// takeStore returns a store, the one that was used last if it is free: its
+// packs are open already.
+func (r *Repository) takeStore(l layout) *store {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := r.spare; s != nil {
+		r.spare = nil
+		return s
+	}
+	return newStore(l.objects, l.hashSize)
+}
+
+// giveStore gives a store back. What has come into the repository since it was
+// opened it may not find; git does.
+func (r *Repository) giveStore(s *store) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.spare == nil {
+		r.spare = s
+	} else {
+		s.close()
+	}
 }
 
 // Close ends the reader.
 func (o *Objects) Close() {
 	if o.store != nil {
-		o.store.Close()
+		o.repo.giveStore(o.store)
+		o.store = nil
 	}
 	if o.batch != nil {
 		o.batch.close()
@@ -97,16 +119,14 @@ func (o *Objects) open(oid OID, read func(kind string, size int64, r io.Reader) 
 	if err := o.ctx.Err(); err != nil {
 		return err
 	}
-	if obj := o.plainObject(oid); obj != nil {
-		r, err := obj.Reader()
-		if err != nil {
-			return fmt.Errorf("reading object %s: %w", oid, err)
-		}
-		defer r.Close()
-		if err := read(obj.Type().String(), obj.Size(), r); err != nil {
-			return fmt.Errorf("object %s: %w", oid, cutShort(err))
-		}
-		return nil
+	if o.store != nil && o.reads < inProcess && int(oid.size) == o.store.hashSize {
+		o.reads++
+		if object, err := o.store.read(oid); err == nil {
+			if err := read(object.kind, int64(len(object.data)), bytes.NewReader(object.data)); err != nil {
+				return fmt.Errorf("object %s: %w", oid, cutShort(err))
+			}
+			return nil
+		} // what is not found, large or damaged is git's to tell
 	}
 	if o.batch == nil {
 		b, err := o.repo.startBatch(o.ctx, "--batch")
@@ -116,25 +136,6 @@ func (o *Objects) open(oid OID, read func(kind string, size int64, r io.Reader) 
 		o.batch = b
 	}
 	return o.batch.ask(oid, read)
-}
-
-// plainObject reads through go-git, nil where git is to be asked: go-git reads
-// an object into memory whole, so large ones are not for it, and what it does
-// not find git may.
-func (o *Objects) plainObject(oid OID) plumbing.EncodedObject {
-	if o.store == nil || o.reads >= inProcess || oid.size != 20 {
-		return nil
-	}
-	o.reads++
-	hash := plumbing.Hash(oid.raw[:20])
-	if size, err := o.store.EncodedObjectSize(hash); err != nil || size > 1<<20 {
-		return nil
-	}
-	obj, err := o.store.EncodedObject(plumbing.AnyObject, hash)
-	if err != nil {
-		return nil
-	}
-	return obj
 }
 
 // maxTagDepth is how many tags of tags are followed.
@@ -315,10 +316,10 @@ func (o *Objects) Sizes(oids []OID) ([]int64, error) {
 	}
 	sizes := make([]int64, len(oids))
 	for i, oid := range oids {
-		if oid.size != 20 {
-			return o.repo.Sizes(o.ctx, oids)
+		size, err := int64(0), errNotPlain
+		if int(oid.size) == o.store.hashSize {
+			size, err = o.store.size(oid)
 		}
-		size, err := o.store.EncodedObjectSize(plumbing.Hash(oid.raw[:20]))
 		if err != nil {
 			return o.repo.Sizes(o.ctx, oids) // git says what is wrong with it
 		}

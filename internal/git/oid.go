@@ -1,6 +1,6 @@
 // Package git is the one door to a bare repository: its objects, refs and
-// configuration. Where go-git reads a repository correctly and cheaply it does
-// so in this process; everything else is asked of the server's own git, in an
+// configuration. What is stored as git stores it by default, and is small, is
+// read in this process; everything else is asked of the server's own git, in an
 // environment built from nothing.
 package git
 

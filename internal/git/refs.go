@@ -1,6 +1,7 @@
 package git
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,18 +9,12 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
-
-	"github.com/go-git/go-billy/v5/osfs"
-	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/cache"
-	"github.com/go-git/go-git/v5/storage/filesystem"
 )
 
 // Ref returns the object that a full ref name ("refs/heads/master") points at,
 // symbolic refs followed; the zero OID where there is no such ref.
 func (r *Repository) Ref(ctx context.Context, name string) (OID, error) {
-	if r.layout().plain {
+	if r.layout().files {
 		if oid, err := r.plainRef(name); err == nil {
 			return oid, nil
 		}
@@ -43,30 +38,60 @@ func (r *Repository) Ref(ctx context.Context, name string) (OID, error) {
 	return refs[name], nil
 }
 
+// plainRef reads a ref that is a file of its own, or packed.
 func (r *Repository) plainRef(name string) (OID, error) {
-	store := r.storage()
-	defer store.Close()
 	for range 5 { // git's own limit on symbolic refs
-		ref, err := store.Reference(plumbing.ReferenceName(name))
-		if errors.Is(err, plumbing.ErrReferenceNotFound) {
-			return OID{}, nil
+		if !filepath.IsLocal(name) || filepath.Clean(name) != name {
+			return OID{}, errNotPlain
+		}
+		data, err := os.ReadFile(filepath.Join(r.Dir, name))
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR) {
+			return r.packedRef(name) // git writes it there before it removes the file
 		}
 		if err != nil {
 			return OID{}, err
 		}
-		if ref.Type() == plumbing.HashReference {
-			hash := ref.Hash()
-			return OIDFromBytes(hash[:]), nil
+		text := strings.TrimRight(string(data), " \t\n")
+		target, symbolic := strings.CutPrefix(text, "ref:")
+		if !symbolic {
+			return r.parseOwn(text)
 		}
-		name = ref.Target().String()
+		name = strings.TrimSpace(target)
 	}
 	return OID{}, fmt.Errorf("ref %q is symbolic too many times over", name)
 }
 
-// storage opens the repository with go-git. Each reader has a storage of its
-// own: go-git's are not safe for concurrent use.
-func (r *Repository) storage() *filesystem.Storage {
-	return filesystem.NewStorage(osfs.New(r.Dir), cache.NewObjectLRUDefault())
+// parseOwn reads the name of an object of this repository.
+func (r *Repository) parseOwn(text string) (OID, error) {
+	oid, err := ParseOID(text)
+	if err == nil && len(oid.Bytes()) != r.HashSize() {
+		err = errNotPlain
+	}
+	return oid, err
+}
+
+// packedRef looks a ref up in packed-refs: lines of "OBJECT NAME", sorted or
+// not. The zero OID is for one that is not there.
+func (r *Repository) packedRef(name string) (OID, error) {
+	packed, err := os.ReadFile(filepath.Join(r.Dir, "packed-refs"))
+	if errors.Is(err, os.ErrNotExist) {
+		return OID{}, nil
+	}
+	if err != nil {
+		return OID{}, err
+	}
+	digits := 2 * r.HashSize()
+	line := []byte(" " + name + "\n")
+	for from := 0; ; {
+		at := bytes.Index(packed[from:], line)
+		if at < 0 {
+			return OID{}, nil
+		}
+		if at += from; at == digits || at > digits && packed[at-digits-1] == '\n' {
+			return r.parseOwn(string(packed[at-digits : at]))
+		}
+		from = at + 1
+	}
 }
 
 // SymbolicTarget returns the ref that a symbolic ref points at, "" where name
@@ -92,35 +117,6 @@ func (r *Repository) SymbolicTarget(ctx context.Context, name string) (string, e
 		return "", fmt.Errorf("reading symbolic ref %q: %w", name, err)
 	}
 	return strings.TrimSpace(out), nil
-}
-
-// A RefUpdate moves one ref from Old to New. A zero Old creates it, a zero New
-// deletes it.
-type RefUpdate struct {
-	Name     string
-	Old, New OID
-}
-
-// UpdateRefs moves refs in one transaction, compare-and-swap: all of them, or
-// none when one is no longer at its Old. The refs themselves are durable when
-// it returns nil where the filesystem orders renames (ext4); the caller that
-// must be sure everywhere syncs the filesystem after it.
-func (r *Repository) UpdateRefs(ctx context.Context, reason string, updates ...RefUpdate) error {
-	var in strings.Builder
-	for _, u := range updates {
-		switch {
-		case u.New.IsZero():
-			fmt.Fprintf(&in, "delete %s\x00%s\x00", u.Name, u.Old)
-		case u.Old.IsZero():
-			fmt.Fprintf(&in, "create %s\x00%s\x00", u.Name, u.New)
-		default:
-			fmt.Fprintf(&in, "update %s\x00%s\x00%s\x00", u.Name, u.New, u.Old)
-		}
-	}
-	// core.fsync is git 2.36's; older versions ignore it.
-	_, err := r.RunInput(ctx, nil, strings.NewReader(in.String()),
-		"-c", "core.fsync=all", "update-ref", "-m", reason, "-z", "--stdin")
-	return err
 }
 
 // IsAncestor tells whether moving a ref from old to new is a fast-forward.
@@ -165,20 +161,17 @@ func (r *Repository) listRefs(ctx context.Context, patterns ...string) (map[stri
 	return refs, nil
 }
 
-// RefLocked tells whether another git process goes on writing the ref for a
-// second, or has died doing so.
-func (r *Repository) RefLocked(name string) bool {
-	path := filepath.Join(r.Dir, filepath.FromSlash(name)+".lock")
-	for deadline := time.Now().Add(time.Second); exists(path); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			return true
-		}
-	}
-	return false
-}
-
 // HooksDir returns where git looks for hooks.
 func (r *Repository) HooksDir(ctx context.Context) (string, error) {
+	if cfg, err := r.plainConfig(); err == nil {
+		if len(cfg["core.hookspath"]) == 0 {
+			return filepath.Join(r.Dir, "hooks"), nil
+		}
+		// "~" and "%(prefix)" are git's to resolve.
+		if dir := cfg.Last("core.hookspath"); dir != "" && dir[0] != '~' && dir[0] != '%' {
+			return r.relative(dir), nil
+		}
+	}
 	out, err := r.Run(ctx, "rev-parse", "--git-path", "hooks")
 	if err != nil {
 		return "", err
@@ -188,34 +181,4 @@ func (r *Repository) HooksDir(ctx context.Context) (string, error) {
 		dir = filepath.Join(r.Dir, dir)
 	}
 	return dir, nil
-}
-
-// How old a lock is before its writer must be dead: far above what git takes
-// to write one ref, or to pack all of them.
-const (
-	staleRef    = 2 * time.Second
-	stalePacked = 30 * time.Second
-)
-
-// RemoveStaleLocks removes the lock files that an UpdateRefs left behind when
-// it was killed; git never does, and refuses to move the refs from then on.
-// The caller knows that one was under way, and that it holds the lock that
-// keeps out another one of ours.
-func (r *Repository) RemoveStaleLocks(updates []RefUpdate) {
-	names := []string{"HEAD"} // which is locked with the branch that it names
-	for _, u := range updates {
-		names = append(names, u.Name)
-	}
-	for _, name := range names {
-		path := filepath.Join(r.Dir, filepath.FromSlash(name)+".lock")
-		for deadline := time.Now().Add(2 * staleRef); exists(path) && !removeOlder(path, staleRef) && time.Now().Before(deadline); {
-			time.Sleep(50 * time.Millisecond) // its writer may be alive yet
-		}
-	}
-	removeOlder(filepath.Join(r.Dir, "packed-refs.lock"), stalePacked)
-}
-
-func removeOlder(path string, age time.Duration) bool {
-	st, err := os.Lstat(path)
-	return err == nil && time.Since(st.ModTime()) > age && os.Remove(path) == nil
 }

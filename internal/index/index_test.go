@@ -107,6 +107,15 @@ func read(t *testing.T, path string) []byte {
 	return data
 }
 
+// all are the entries of an index.
+func all(x *Index) []Entry {
+	entries := make([]Entry, x.Len())
+	for i := range entries {
+		entries[i] = x.Entry(i)
+	}
+	return entries
+}
+
 // compare reports the first entry that differs.
 func compare(t *testing.T, got, want []Entry) {
 	t.Helper()
@@ -229,20 +238,20 @@ func TestReadAndWrite(t *testing.T) {
 					want[i].Stat = Stat{} // the file may hold anything
 				}
 			}
-			compare(t, x.Entries, want)
+			compare(t, all(x), want)
 			if st, err := os.Stat(w.index); err != nil || !x.Written.Equal(st.ModTime()) {
 				t.Errorf("written %s", x.Written)
 			}
 
 			var out bytes.Buffer
-			if err := x.Write(&out, w.size); err != nil {
+			if _, err := x.Write(&out, nil); err != nil {
 				t.Fatal(err)
 			}
 			sound(t, x, w.size)
 			if err := os.WriteFile(w.index, out.Bytes(), 0o666); err != nil {
 				t.Fatal(err)
 			}
-			compare(t, w.listed(t), x.Entries)
+			compare(t, w.listed(t), all(x))
 			if state.name == "long paths" || strings.HasPrefix(state.name, "conflicts") {
 				return // of objects that are not there
 			}
@@ -266,17 +275,17 @@ func (h hashOnly) HashSize() int                          { return int(h) }
 // TestWriteFails: an error of the disk is not lost.
 func TestWriteFails(t *testing.T) {
 	t.Parallel()
-	x := &Index{Entries: []Entry{{Path: "a", Item: tree.Item{Mode: tree.File}}}}
+	x := New([]Entry{{Path: "a", Item: tree.Item{Mode: tree.File}}}, 20)
 	var whole bytes.Buffer
-	if err := x.Write(&whole, 20); err != nil {
+	if _, err := x.Write(&whole, nil); err != nil {
 		t.Fatal(err)
 	}
 	for n := range whole.Len() {
-		if err := x.Write(&full{n}, 20); !errors.Is(err, errFull) {
+		if _, err := x.Write(&full{n}, nil); !errors.Is(err, errFull) {
 			t.Errorf("room for %d bytes: %v", n, err)
 		}
 	}
-	if err := x.Write(&full{whole.Len()}, 20); err != nil {
+	if _, err := x.Write(&full{whole.Len()}, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -327,14 +336,14 @@ func TestDamaged(t *testing.T) {
 					t.Errorf("%d of %d bytes are an index", n, len(data))
 				}
 				if n < len(data)-w.size {
-					if x, err := Parse(sum(data[:n]), w.size); err == nil && !slices.Equal(x.Entries, whole.Entries) {
+					if x, err := Parse(sum(data[:n]), w.size); err == nil && !slices.Equal(all(x), all(whole)) {
 						t.Errorf("%d of %d bytes, with a checksum, are another index", n, len(data))
 					}
 				}
 				for _, bits := range []byte{0x01, 0x80, 0xff} {
 					broken := slices.Clone(data)
 					broken[n] ^= bits
-					if x, err := Parse(broken, w.size); err == nil && !slices.Equal(x.Entries, whole.Entries) {
+					if x, err := Parse(broken, w.size); err == nil && !slices.Equal(all(x), all(whole)) {
 						t.Errorf("byte %d changed: other entries", n)
 					}
 					if x, err := Parse(sum(broken[:len(data)-w.size]), w.size); err == nil {
@@ -349,33 +358,34 @@ func TestDamaged(t *testing.T) {
 // sound holds what is true of every index that is accepted.
 func sound(t *testing.T, x *Index, size int) {
 	t.Helper()
-	for i := range x.Entries {
-		e := &x.Entries[i]
+	entries := all(x)
+	for i := range entries {
+		e := &entries[i]
 		if !filepath.IsLocal(e.Path) || filepath.Clean(e.Path) != e.Path || strings.Contains(e.Path, "\x00") {
 			t.Errorf("path %q", e.Path)
 		}
-		if i > 0 && x.Entries[i-1].Path >= e.Path {
-			t.Errorf("%q before %q", x.Entries[i-1].Path, e.Path)
+		if i > 0 && entries[i-1].Path >= e.Path {
+			t.Errorf("%q before %q", entries[i-1].Path, e.Path)
 		}
 		switch e.Mode {
 		case tree.File, tree.Executable, tree.Symlink, tree.Submodule:
 		default:
 			t.Errorf("mode %o", e.Mode)
 		}
-		if !x.Uses(e.Path) {
-			t.Errorf("%q is not used", e.Path)
+		if place, found := x.Find(e.Path); place != i || !found {
+			t.Errorf("%q is not found", e.Path)
 		}
 	}
 	x.Tree(hashOnly(size))
 	var out bytes.Buffer
-	if err := x.Write(&out, size); err != nil {
+	if _, err := x.Write(&out, nil); err != nil {
 		t.Fatal(err)
 	}
 	again, err := Parse(out.Bytes(), size)
 	if err != nil {
 		t.Fatalf("what was written is not read: %v", err)
 	}
-	compare(t, again.Entries, x.Entries)
+	compare(t, all(again), all(x))
 }
 
 // TestUnsupported holds what only git reads against ErrUnsupported.
@@ -427,7 +437,7 @@ func splitAgain(t *testing.T, w *worktree) {
 func TestReadFile(t *testing.T) {
 	t.Parallel()
 	dir := gittest.Dir(t)
-	if x, err := Read(filepath.Join(dir, "none"), 20); err != nil || len(x.Entries) != 0 || x.Uses("a") || x.Tree(hashOnly(20)).Root.String() != "4b825dc642cb6eb9a060e54bf8d69288fbee4904" {
+	if x, err := Read(filepath.Join(dir, "none"), 20); err != nil || x.Len() != 0 || x.Tree(hashOnly(20)).Root.String() != "4b825dc642cb6eb9a060e54bf8d69288fbee4904" {
 		t.Errorf("a file that is not there: %v, %v", x, err)
 	}
 	if x, err := Read(dir, 20); err == nil {
@@ -454,7 +464,7 @@ func TestSkipHash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	compare(t, x.Entries, w.listed(t))
+	compare(t, all(x), w.listed(t))
 }
 
 // TestForged holds entries that git never writes.
@@ -476,12 +486,13 @@ func TestForged(t *testing.T) {
 		"unsorted, long": {[]string{"a", "c", "b"}, "out of order"},
 		"fine":           {[]string{"a", "a-b", "a/b", "a0"}, ""},
 	} {
-		x := &Index{}
+		var entries []Entry
 		for _, path := range test.paths {
-			x.Entries = append(x.Entries, Entry{Path: path, Item: item})
+			entries = append(entries, Entry{Path: path, Item: item})
 		}
+		x := New(entries, 20)
 		var out bytes.Buffer
-		if err := x.Write(&out, 20); err != nil {
+		if _, err := x.Write(&out, nil); err != nil {
 			t.Fatal(err)
 		}
 		_, err := Parse(out.Bytes(), 20)
@@ -494,9 +505,9 @@ func TestForged(t *testing.T) {
 // TestExtensions: one that changes what the entries mean is not passed over.
 func TestExtensions(t *testing.T) {
 	t.Parallel()
-	x := &Index{Entries: []Entry{{Path: "a", Item: tree.Item{Mode: tree.File}}}}
+	x := New([]Entry{{Path: "a", Item: tree.Item{Mode: tree.File}}}, 20)
 	var out bytes.Buffer
-	if err := x.Write(&out, 20); err != nil {
+	if _, err := x.Write(&out, nil); err != nil {
 		t.Fatal(err)
 	}
 	body := out.Bytes()[:out.Len()-20]
@@ -516,15 +527,15 @@ func TestExtensions(t *testing.T) {
 func TestUnmerged(t *testing.T) {
 	t.Parallel()
 	known := Stat{MTimeSec: 7, Size: 1}
-	x := &Index{Entries: []Entry{{Path: "a", Item: tree.Item{Mode: tree.File}, Stat: known}, {Path: "b", Item: tree.Item{Mode: tree.File}, Stat: known}}}
+	x := New([]Entry{{Path: "a", Item: tree.Item{Mode: tree.File}, Stat: known}, {Path: "b", Item: tree.Item{Mode: tree.File}, Stat: known}}, 20)
 	var out bytes.Buffer
-	if err := x.Write(&out, 20); err != nil {
+	if _, err := x.Write(&out, nil); err != nil {
 		t.Fatal(err)
 	}
 	data := append(out.Bytes()[:out.Len()-20], make([]byte, 20)...)
 	data[headerSize+statSize+20] |= flagStage >> 8 & 0x20 // stage 2 of the first
 	got, err := Parse(data, 20)
-	if err != nil || len(got.Entries) != 2 || got.Entries[0].Stat != (Stat{}) || got.Entries[1].Stat != known {
+	if err != nil || got.Len() != 2 || got.Stat(0) != (Stat{}) || got.Stat(1) != known {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -566,32 +577,39 @@ func TestRacy(t *testing.T) {
 		"nothing known": {0, 0, false},
 	} {
 		x := &Index{Written: written}
-		if got := x.Racy(&Entry{Stat: Stat{MTimeSec: test.sec, MTimeNsec: test.nsec}}); got != test.want {
+		if got := x.Racy(&Stat{MTimeSec: test.sec, MTimeNsec: test.nsec}); got != test.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
 }
 
-func TestUses(t *testing.T) {
+func TestFind(t *testing.T) {
 	t.Parallel()
-	x := &Index{}
-	for _, path := range []string{"a", "a-b", "d/e/f", "d/e-", "d0"} {
-		x.Entries = append(x.Entries, Entry{Path: path})
+	var entries []Entry
+	for _, path := range []string{"a", "a-b", "d/e-", "d/e/f", "d0"} {
+		entries = append(entries, Entry{Path: path})
 	}
-	slices.SortFunc(x.Entries, func(a, b Entry) int { return strings.Compare(a.Path, b.Path) })
-	for path, want := range map[string]bool{"a": true, "a-b": true, "d": true, "d/e": true, "d/e/f": true, "d/e-": true, "d0": true,
-		"": false, "A": false, "a-": false, "a/b": false, "d/": false, "d/e/": false, "d/e/f/g": false, "d/f": false, "e": false, "d-": false} {
-		if x.Uses(path) != want {
-			t.Errorf("%q: %v", path, !want)
+	x := New(entries, 20)
+	for path, want := range map[string]struct {
+		found bool
+		below int
+	}{"a": {true, 0}, "a-b": {true, 0}, "d": {false, 2}, "d/e": {false, 1}, "d/e/f": {true, 0}, "d/e-": {true, 0}, "d0": {true, 0},
+		"": {}, "A": {}, "a-": {}, "a/b": {}, "d/": {}, "d/e/": {}, "d/e/f/g": {}, "d/f": {}, "e": {}, "d-": {}} {
+		at, found := x.Find(path)
+		if found != want.found || found && entries[at].Path != path || !found && at < len(entries) && entries[at].Path <= path {
+			t.Errorf("%q: at %d, found %v", path, at, found)
+		}
+		if i, j := x.Below(path); j-i != want.below || j > i && !strings.HasPrefix(entries[i].Path, path+"/") {
+			t.Errorf("below %q: %d to %d", path, i, j)
 		}
 	}
 }
 
 func FuzzParse(f *testing.F) {
 	item := tree.Item{Mode: tree.File, OID: tree.HashObject("blob", nil, 20)}
-	x := &Index{Entries: []Entry{{Path: "a", Item: item}, {Path: "d/b", Item: item, Stat: Stat{Size: 7}}}}
+	x := New([]Entry{{Path: "a", Item: item}, {Path: "d/b", Item: item, Stat: Stat{Size: 7}}}, 20)
 	var out bytes.Buffer
-	if err := x.Write(&out, 20); err != nil {
+	if _, err := x.Write(&out, nil); err != nil {
 		f.Fatal(err)
 	}
 	body := out.Bytes()[:out.Len()-20]

@@ -152,8 +152,8 @@ func (i *Installation) tracked() (map[string]bool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading what the web root holds: %w", err)
 	}
-	for n := range x.Entries {
-		for p := x.Entries[n].Path; p != "." && !paths[p]; p = path.Dir(p) {
+	for n := range x.Len() {
+		for p := string(x.Path(n)); p != "." && !paths[p]; p = path.Dir(p) {
 			paths[p] = true
 		}
 	}

@@ -152,6 +152,8 @@ type Deployed struct {
 	// Conversions is what the conversions of contents depended on; "" where a
 	// version deployed that had none.
 	Conversions string `json:"conversions,omitempty"`
+	// Index is the mark of the index that was written with the deployment.
+	Index worktree.Mark `json:"index,omitzero"`
 	// Tag is the one that the release was promoted with last, short; "" for
 	// none.
 	Tag string `json:"tag,omitempty"`

@@ -56,7 +56,7 @@ func (rel *Release) known() worktree.Known {
 		return worktree.Known{Deployed: true, Elsewhere: true}
 	}
 	return worktree.Known{Deployed: true, Tree: rel.held.Tree, Root: rel.held.Root,
-		Subdirectory: rel.held.Subdirectory, Conversions: rel.held.Conversions}
+		Subdirectory: rel.held.Subdirectory, Conversions: rel.held.Conversions, Index: rel.held.Index}
 }
 
 func (rel *Release) makeDirs() error {
@@ -113,7 +113,7 @@ func (rel *Release) Bring(ctx context.Context, p *worktree.Plan, id string, prog
 	}
 	if err = staged.Activate(); err == nil {
 		fault.Step("release written")
-		err = staged.PrepareIndex()
+		rel.mark, err = staged.PrepareIndex()
 	}
 	if err == nil {
 		_, err = staged.SwitchIndex()
@@ -277,7 +277,11 @@ func sameFilesystem(a, b string) bool {
 // used now.
 func (rel *Release) Use(p *worktree.Plan, build string) error {
 	source := p.Source()
-	return rel.use(&held{Tree: source.Tree, Root: source.Root, Subdirectory: source.Dir, Conversions: p.Conversions, Build: build})
+	mark := rel.mark
+	if rel.held != nil {
+		mark = rel.held.Index
+	}
+	return rel.use(&held{Tree: source.Tree, Root: source.Root, Subdirectory: source.Dir, Conversions: p.Conversions, Build: build, Index: mark})
 }
 
 func (rel *Release) use(h *held) error {
@@ -285,7 +289,10 @@ func (rel *Release) use(h *held) error {
 	if err := unix.Lstat(rel.Worktree.Dir, &st); err != nil {
 		return fmt.Errorf("looking at release %s: %w", rel.Name, err)
 	}
-	h.Inode, h.Used = st.Ino, time.Now().UTC()
+	h.Inode = st.Ino
+	if h.Used.IsZero() {
+		h.Used = time.Now().UTC()
+	}
 	return rel.write(h)
 }
 
@@ -305,7 +312,7 @@ func (rel *Release) Adopt(known worktree.Known) error {
 	if err := durable.SyncDir(rel.Worktree.StateDir); err != nil {
 		return err
 	}
-	return rel.use(&held{Tree: known.Tree, Root: known.Root, Subdirectory: known.Subdirectory, Conversions: known.Conversions})
+	return rel.use(&held{Tree: known.Tree, Root: known.Root, Subdirectory: known.Subdirectory, Conversions: known.Conversions, Index: known.Index})
 }
 
 // Conflict refuses the tree of a commit that has something of its own where a

@@ -44,9 +44,9 @@ func (s *Switch) Activate() error { return s.release.Worktree.Activate(s.Record)
 func (s *Switch) Undo() error { return s.release.Worktree.Undo(s.Record) }
 
 // PrepareIndex prepares the repository's index. What is left to SwitchIndex
-// needs no room on the disk.
-func (s *Switch) PrepareIndex() error {
-	return s.release.releases.Site.PrepareIndexOf(s.release.Worktree.Index())
+// needs no room on the disk. The mark is that of the index.
+func (s *Switch) PrepareIndex() (worktree.Mark, error) {
+	return s.release.held.Index, s.release.releases.Site.PrepareIndexOf(s.release.Worktree.Index())
 }
 
 // SwitchIndex makes the repository's index that of the release.
@@ -62,6 +62,7 @@ func (s *Switch) Discard() error { return s.release.releases.Surplus() }
 type Repair struct {
 	*worktree.Staged
 	release *Release
+	mark    worktree.Mark
 }
 
 // Repair stages a plan for the live release.
@@ -73,52 +74,68 @@ func (rel *Release) Repair(ctx context.Context, p *worktree.Plan, id string, pro
 	return &Repair{Staged: staged, release: rel}, nil
 }
 
+// PrepareIndex prepares the release's index.
+func (s *Repair) PrepareIndex() (worktree.Mark, error) {
+	var err error
+	s.mark, err = s.Staged.PrepareIndex()
+	return s.mark, err
+}
+
 // SwitchIndex makes the prepared index the release's and the repository's.
 func (s *Repair) SwitchIndex() (warning string, err error) {
 	if _, err := s.Staged.SwitchIndex(); err != nil {
 		return "", err
+	}
+	if held := *s.release.held; held.Index != s.mark {
+		held.Index = s.mark
+		if err := s.release.write(&held); err != nil {
+			return "", err
+		}
 	}
 	return s.release.Publish()
 }
 
 // Publish makes the repository's index that of the release.
 func (rel *Release) Publish() (warning string, err error) {
-	s := &Switch{release: rel}
-	if err := s.PrepareIndex(); err != nil {
+	if err := rel.releases.Site.PrepareIndexOf(rel.Worktree.Index()); err != nil {
 		return "", err
 	}
-	return s.SwitchIndex()
+	return rel.releases.Site.SwitchToPrepared()
 }
 
 // Settle is for a recovery: it brings the live release, served as it is, to
-// exactly the source, and the repository's index after it.
-func (rel *Release) Settle(ctx context.Context, source worktree.Source, id string) (*worktree.Plan, error) {
+// exactly the source, and the repository's index after it. The mark is that of the
+// index.
+func (rel *Release) Settle(ctx context.Context, source worktree.Source, id string) (p *worktree.Plan, mark worktree.Mark, err error) {
 	w := *rel.Worktree
 	w.Verify = true
-	p, err := w.PlanSource(ctx, source, rel.known())
+	p, err = w.PlanSource(ctx, source, rel.known())
 	if err != nil {
-		return nil, err
+		return nil, mark, err
 	}
 	staged, err := w.Stage(ctx, p, id, nil)
 	if err != nil {
-		return nil, err
+		return nil, mark, err
 	}
 	if err := staged.Activate(); err != nil {
-		return nil, err
+		return nil, mark, err
 	}
-	if err := staged.PrepareIndex(); err != nil {
-		return nil, err
+	mark, err = staged.PrepareIndex()
+	if err != nil {
+		return nil, mark, err
 	}
 	if _, err := staged.SwitchIndex(); err != nil {
-		return nil, err
+		return nil, mark, err
 	}
 	if _, err := rel.Publish(); err != nil {
-		return nil, err
+		return nil, mark, err
 	}
-	if rel.held == nil || rel.held.Tree != source.Tree {
-		if err := rel.Finish(p, ""); err != nil {
-			return nil, err
-		}
+	now := held{Tree: source.Tree, Root: source.Root, Subdirectory: source.Dir, Conversions: p.Conversions, Index: mark}
+	if rel.held != nil && rel.held.Tree == source.Tree {
+		now.Build, now.Used = rel.held.Build, rel.held.Used
 	}
-	return p, staged.Discard()
+	if err := rel.use(&now); err != nil {
+		return nil, mark, err
+	}
+	return p, mark, staged.Discard()
 }

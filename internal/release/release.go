@@ -53,6 +53,8 @@ type Release struct {
 	// sealed are the directories as they were before a build, and finished
 	// after it.
 	sealed, finished *worktree.Stamps
+	// mark is that of the index that Bring has written.
+	mark worktree.Mark
 	// untouched tells that no name has changed since the release was finished.
 	untouched bool
 }
@@ -65,6 +67,8 @@ type held struct {
 	Root         git.OID `json:"root,omitzero"`
 	Subdirectory string  `json:"subdirectory,omitempty"`
 	Conversions  string  `json:"conversions,omitempty"`
+	// Index is the mark of the release's index.
+	Index worktree.Mark `json:"index,omitzero"`
 
 	Inode uint64    `json:"inode"` // of the directory: another one may have its name
 	Used  time.Time `json:"used"`  // when it was brought to the tree, or chosen again

@@ -373,7 +373,7 @@ func (s *Staged) Activate() error {
 		return err
 	}
 	defer web.close()
-	for entry, slot := range s.singles {
+	for write, slot := range s.singles {
 		op := &s.Record.Operations[slot]
 		st, absent, err := web.lstat(string(op.Path))
 		if err != nil {
@@ -382,7 +382,7 @@ func (s *Staged) Activate() error {
 		if absent || st.Ino != op.Inode {
 			continue // changed already: the Stat taken at staging will not match
 		}
-		s.plan.next.Entries[entry].Stat = index.StatOf(&st)
+		s.plan.Writes[write].stat = index.StatOf(&st)
 	}
 	return nil
 }
@@ -391,12 +391,25 @@ func (s *Staged) Activate() error {
 func (s *Staged) Undo() error { return s.worktree.Undo(s.Record) }
 
 // PrepareIndex writes the index of what the web root now holds beside git's,
-// durably. What is left to SwitchIndex needs no room on the disk.
-func (s *Staged) PrepareIndex() error { return s.worktree.prepareIndex(s.plan.next) }
+// durably. What is left to SwitchIndex needs no room on the disk. The mark is
+// that of the index that will be git's.
+func (s *Staged) PrepareIndex() (Mark, error) {
+	edits := s.plan.edits()
+	s.keepsIndex = len(edits) == 0 && s.plan.mark.Sum != ""
+	if s.keepsIndex {
+		return s.plan.mark, nil // git's says all of it already
+	}
+	return s.worktree.prepareIndex(s.plan.base, edits)
+}
 
 // SwitchIndex makes the prepared index git's. A warning is returned when git's
 // own lock on the index was in the way.
-func (s *Staged) SwitchIndex() (warning string, err error) { return s.worktree.switchIndex() }
+func (s *Staged) SwitchIndex() (warning string, err error) {
+	if s.keepsIndex {
+		return "", nil
+	}
+	return s.worktree.switchIndex()
+}
 
 // PrepareIndexOf is PrepareIndex for a web root whose index is another file
 // already, which is never changed in place.
@@ -420,7 +433,7 @@ func (w *Worktree) SwitchToPrepared() (warning string, err error) { return w.swi
 func (w *Worktree) ClaimTree(objects tree.Objects, root git.OID) error {
 	x, err := indexOf(objects, root)
 	if err == nil {
-		err = w.prepareIndex(x)
+		_, err = w.prepareIndex(x, nil)
 	}
 	if err == nil {
 		_, err = w.switchIndex()
@@ -439,10 +452,21 @@ const indexLockWait = time.Second
 
 func (w *Worktree) nextIndex() string { return filepath.Join(w.StateDir, "index") }
 
-func (w *Worktree) prepareIndex(x *index.Index) error {
-	err := durable.WriteFile(w.nextIndex(), 0o666, func(out io.Writer) error { return x.Write(out, w.Repo.HashSize()) })
+func (w *Worktree) prepareIndex(x *index.Index, edits []index.Entry) (mark Mark, err error) {
+	err = durable.WriteFile(w.nextIndex(), 0o666, func(out io.Writer) error {
+		mark, err = x.Write(out, edits)
+		return err
+	})
+	if err != nil {
+		return Mark{}, err
+	}
+	st, err := os.Stat(w.nextIndex())
+	if err != nil {
+		return Mark{}, fmt.Errorf("looking at the prepared index: %w", err)
+	}
+	mark.Written = st.ModTime()
 	fault.Step("index prepared")
-	return err
+	return mark, nil
 }
 
 func (w *Worktree) switchIndex() (warning string, err error) {

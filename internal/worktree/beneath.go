@@ -1,6 +1,7 @@
 package worktree
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -154,6 +155,31 @@ func (r *root) lstat(path string) (st unix.Stat_t, absent bool, err error) {
 		return st, false, fmt.Errorf("looking at %q: %w", path, err)
 	}
 	return st, false, nil
+}
+
+// statEntry is lstat for the path of an index entry. It makes no string of what
+// serves many entries, the directory.
+func (r *root) statEntry(path []byte, st *unix.Stat_t) (absent bool, err error) {
+	cut := bytes.LastIndexByte(path, '/')
+	fd := r.fd
+	if cut >= 0 {
+		if r.parentFD < 0 || r.parentPath != string(path[:cut]) {
+			if _, _, err = r.parent(string(path)); err != nil {
+				cut = -1
+			}
+		}
+		fd = r.parentFD
+	}
+	if err == nil {
+		err = unix.Fstatat(fd, string(path[cut+1:]), st, unix.AT_SYMLINK_NOFOLLOW)
+	}
+	if isAbsent(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("looking at %q: %w", path, err)
+	}
+	return false, nil
 }
 
 // isEmpty tells whether the directory at path has no entries.

@@ -78,18 +78,19 @@ func (s *site) follow(t *testing.T, commits []string, staged func(stage string))
 	t.Helper()
 	trees := gittest.TreesOf(t, s.Repo.Dir, commits)
 	empty := tree.HashObject("tree", nil, s.Repo.HashSize()).String()
+	known := Known{}
 	for i, commit := range commits {
 		checkout(t, s.theirRepo, s.theirs, commit)
 		if i%13 == 12 {
 			checkout(t, s.Repo.Dir, s.Dir, commit)
 		} else {
-			_, st := s.stage(t, trees[i], nil)
+			_, st := s.stageFrom(t, trees[i], known)
 			stage := ""
 			if len(st.Record.Stages) > 0 {
 				stage = st.worktree.stagePath(st.Record.Stages[0])
 			}
 			staged(stage)
-			s.finish(t, st)
+			known = s.finish(t, st)
 		}
 		s.same(t)
 		s.agrees(t, commit, false)
@@ -100,7 +101,7 @@ func (s *site) follow(t *testing.T, commits []string, staged func(stage string))
 		if trees[i] != empty {
 			want = oid(t, trees[i])
 		}
-		if held, err := s.HeldTree(); err != nil || held != want {
+		if held, err := s.HeldTree(known); err != nil || held != want {
 			t.Fatalf("held tree %v, %v, want %s", held, err, want)
 		}
 		if t.Failed() {

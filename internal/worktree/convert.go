@@ -1,10 +1,10 @@
 package worktree
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -38,8 +38,28 @@ type conversions struct {
 	settled  bool             // nothing converts, of the paths in question
 }
 
-// conversionsOf makes the conversions of what x lists, which comes from source.
-func (w *Worktree) conversionsOf(objects *git.Objects, rules *git.Rules, x *index.Index, source Source) (*conversions, error) {
+// entries calls do for each entry of a tree.
+type entries func(do func(path []byte, item func() tree.Item))
+
+// entriesOf are those of an index.
+func entriesOf(x *index.Index) entries {
+	return func(do func([]byte, func() tree.Item)) {
+		for i := range x.Len() {
+			do(x.Path(i), func() tree.Item { return x.Item(i) })
+		}
+	}
+}
+
+// next are the entries that the web root will have.
+func (p *Plan) next(do func(path []byte, item func() tree.Item)) {
+	p.untouched(func(i int) { do(p.base.Path(i), func() tree.Item { return p.base.Item(i) }) })
+	for i := range p.Writes {
+		do([]byte(p.Writes[i].Path), func() tree.Item { return p.Writes[i].Item })
+	}
+}
+
+// conversionsOf makes the conversions of entries, which come from source.
+func (w *Worktree) conversionsOf(objects *git.Objects, rules *git.Rules, all entries, source Source) (*conversions, error) {
 	c := &conversions{worktree: w, objects: objects, rules: rules}
 	if source.Dir != "" {
 		c.dir = source.Dir + "/"
@@ -48,11 +68,15 @@ func (w *Worktree) conversionsOf(objects *git.Objects, rules *git.Rules, x *inde
 	if c.files, err = source.above(objects); err != nil {
 		return nil, err
 	}
-	for i := range x.Entries {
-		if e := &x.Entries[i]; strings.HasSuffix(e.Path, attributesName) && path.Base(e.Path) == attributesName && isBlob(e.Mode) {
-			c.files = append(c.files, attributesFile{c.dir + e.Path, e.Item})
+	name := []byte(attributesName)
+	all(func(path []byte, item func() tree.Item) {
+		if !bytes.HasSuffix(path, name) || len(path) > len(name) && path[len(path)-len(name)-1] != '/' {
+			return
 		}
-	}
+		if at := item(); isBlob(at.Mode) {
+			c.files = append(c.files, attributesFile{c.dir + string(path), at})
+		}
+	})
 	slices.SortFunc(c.files, func(a, b attributesFile) int { return strings.Compare(a.path, b.path) })
 	return c, nil
 }
@@ -94,16 +118,16 @@ func (c *conversions) mode(mode tree.Mode) tree.Mode {
 	return mode
 }
 
-// ask asks git about the entries of x at the places.
-func (c *conversions) ask(ctx context.Context, x *index.Index, places []int) ([]git.Conversion, error) {
-	answers := make([]git.Conversion, len(places))
+// ask asks git about entries.
+func (c *conversions) ask(ctx context.Context, asked []index.Entry) ([]git.Conversion, error) {
+	answers := make([]git.Conversion, len(asked))
 	if likely, err := c.likely(); err != nil || !likely {
 		return answers, err
 	}
 	var paths []string
 	var which []int
-	for n, i := range places {
-		if e := &x.Entries[i]; e.Mode == tree.File || e.Mode == tree.Executable {
+	for n := range asked {
+		if e := &asked[n]; e.Mode == tree.File || e.Mode == tree.Executable {
 			paths = append(paths, c.dir+e.Path)
 			which = append(which, n)
 		}
@@ -120,7 +144,7 @@ func (c *conversions) ask(ctx context.Context, x *index.Index, places []int) ([]
 		return nil, fmt.Errorf("asking for attributes: %w", err)
 	}
 	for n, conversion := range found {
-		if other, replaced := c.rules.Replaced[x.Entries[places[which[n]]].OID]; replaced {
+		if other, replaced := c.rules.Replaced[asked[which[n]].OID]; replaced {
 			conversion.How += ", replaced by " + other.String()
 		}
 		answers[which[n]] = conversion
@@ -128,16 +152,16 @@ func (c *conversions) ask(ctx context.Context, x *index.Index, places []int) ([]
 	return answers, nil
 }
 
-// write has git write the entries of x at the places into a directory, below
-// their paths in the commit. said is what git has to say.
-func (c *conversions) write(ctx context.Context, x *index.Index, places []int, into *os.File) (said string, err error) {
-	paths := make([]string, len(places))
-	entries := make([]index.Entry, len(places))
-	for n, i := range places {
-		paths[n] = c.dir + x.Entries[i].Path
-		entries[n] = index.Entry{Path: paths[n], Item: x.Entries[i].Item}
+// write has git write entries into a directory, below their paths in the commit.
+// said is what git has to say.
+func (c *conversions) write(ctx context.Context, wanted []index.Entry, into *os.File) (said string, err error) {
+	paths := make([]string, len(wanted))
+	named := make([]index.Entry, len(wanted))
+	for n := range wanted {
+		paths[n] = c.dir + wanted[n].Path
+		named[n] = index.Entry{Path: paths[n], Item: wanted[n].Item}
 	}
-	err = c.prepare(entries, func(at git.Checkout) (err error) {
+	err = c.prepare(named, func(at git.Checkout) (err error) {
 		said, err = c.worktree.Repo.CheckoutIndex(ctx, at, into, paths)
 		return err
 	})
@@ -166,7 +190,7 @@ func (c *conversions) prepare(entries []index.Entry, use func(git.Checkout) erro
 		return err
 	}
 	defer f.Close()
-	if err := (&index.Index{Entries: entries}).Write(f, c.worktree.Repo.HashSize()); err != nil {
+	if _, err := index.New(entries, c.worktree.Repo.HashSize()).Write(f, nil); err != nil {
 		return err
 	}
 	return use(at)

@@ -63,11 +63,11 @@ func (s *Staged) convertIn(ctx context.Context, stage *root, which []int) error 
 	}
 	into := os.NewFile(uintptr(fd), convertedDir)
 	defer into.Close()
-	entries := make([]int, len(which))
+	wanted := make([]index.Entry, len(which))
 	for n, i := range which {
-		entries[n] = s.plan.Writes[i].entry
+		wanted[n] = index.Entry{Path: s.plan.Writes[i].Path, Item: s.plan.Writes[i].Item}
 	}
-	said, err := s.plan.conversions.write(ctx, s.plan.next, entries, into)
+	said, err := s.plan.conversions.write(ctx, wanted, into)
 	if err != nil {
 		return fmt.Errorf("staging: %w", err)
 	}
@@ -107,7 +107,7 @@ func (s *Staged) adopt(at place, write *Write) error {
 			return err
 		}
 	}
-	s.plan.next.Entries[write.entry].Stat = index.StatOf(&st)
+	write.stat = index.StatOf(&st)
 	s.plan.grown += st.Size - write.size
 	return nil
 }
@@ -137,11 +137,11 @@ func fsyncAt(dir int, name string) error {
 }
 
 // settle decides about the entries of x at the places, whose inodes do not prove
-// that they are unchanged: it returns those that the disk does not agree with.
-func (w *Worktree) settle(ctx context.Context, conv *conversions, x, written *index.Index, places []int, modes *umask) ([]int, error) {
-	answers, err := conv.ask(ctx, x, places)
+// that they are unchanged.
+func (w *Worktree) settle(ctx context.Context, conv *conversions, x *index.Index, places []int, modes *umask) (found findings, err error) {
+	answers, err := conv.ask(ctx, at(x, places))
 	if err != nil {
-		return nil, err
+		return found, err
 	}
 	var plain, converting []int
 	for n, i := range places {
@@ -153,19 +153,26 @@ func (w *Worktree) settle(ctx context.Context, conv *conversions, x, written *in
 	}
 	settled := *conv
 	settled.settled = true
-	drifted, err := w.sweep(ctx, x, written, plain, modes, &settled)
-	if err != nil {
-		return nil, err
+	if found, err = w.sweep(ctx, x, selection{doubted: plain, only: true}, modes, &settled); err != nil {
+		return found, err
 	}
 	for len(converting) > 0 {
-		n, more, err := w.compareSome(ctx, conv, x, converting)
+		n, err := w.compareSome(ctx, conv, x, converting, &found)
 		if err != nil {
-			return nil, err
+			return found, err
 		}
-		converting, drifted = converting[n:], append(drifted, more...)
+		converting = converting[n:]
 	}
-	slices.Sort(drifted)
-	return drifted, nil
+	return found, nil
+}
+
+// at returns the entries at the places.
+func at(x *index.Index, places []int) []index.Entry {
+	all := make([]index.Entry, len(places))
+	for n, i := range places {
+		all[n] = x.Entry(i)
+	}
+	return all
 }
 
 // compareBytes bounds the room that a comparison needs on the disk, and
@@ -177,47 +184,49 @@ const (
 
 // compareSome has git write the first of the entries again, as many as do not
 // need much room, and compares the disk with that. It returns how many it has
-// compared, and those that differ.
-func (w *Worktree) compareSome(ctx context.Context, conv *conversions, x *index.Index, places []int) (n int, drifted []int, err error) {
+// compared.
+func (w *Worktree) compareSome(ctx context.Context, conv *conversions, x *index.Index, places []int, found *findings) (n int, err error) {
 	web, err := openRoot(w.Dir)
 	if err != nil {
-		return 0, nil, err
+		return 0, err
 	}
 	defer web.close()
 	stats := make([]unix.Stat_t, 0, min(len(places), compareFiles))
 	for total := int64(0); n < len(places) && n < compareFiles && (n == 0 || total < compareBytes); n++ {
-		st, _, err := web.lstat(x.Entries[places[n]].Path)
+		st, _, err := web.lstat(string(x.Path(places[n])))
 		if err != nil {
-			return 0, nil, err
+			return 0, err
 		}
 		stats = append(stats, st)
 		total += st.Size
 	}
 	dir, err := w.scratch()
 	if err != nil {
-		return 0, nil, err
+		return 0, err
 	}
 	defer os.RemoveAll(dir)
 	into, err := os.Open(dir)
 	if err != nil {
-		return 0, nil, err
+		return 0, err
 	}
 	defer into.Close()
-	if _, err := conv.write(ctx, x, places[:n], into); ctx.Err() != nil {
-		return 0, nil, fmt.Errorf("looking for changed files: %w", ctx.Err())
+	wanted := at(x, places[:n])
+	if _, err := conv.write(ctx, wanted, into); ctx.Err() != nil {
+		return 0, fmt.Errorf("looking for changed files: %w", ctx.Err())
 	} else if err != nil {
-		return n, places[:n], nil // a filter fails: nobody can tell what they should hold
+		// A filter fails: nobody can tell what they should hold.
+		found.drifted = append(found.drifted, places[:n]...)
+		return n, nil
 	}
 	buffer := make([]byte, 1<<17)
 	for k, i := range places[:n] {
-		e := &x.Entries[i]
-		if sameContent(filepath.Join(dir, conv.dir+e.Path), web, e.Path, buffer) {
-			e.Stat = index.StatOf(&stats[k])
+		if sameContent(filepath.Join(dir, conv.dir+wanted[k].Path), web, wanted[k].Path, buffer) {
+			found.see(x, i, &stats[k])
 		} else {
-			drifted = append(drifted, i)
+			found.drifted = append(found.drifted, i)
 		}
 	}
-	return n, drifted, nil
+	return n, nil
 }
 
 // sameContent tells whether a file holds what another one below r does. What

@@ -2,13 +2,11 @@ package worktree
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
 	"slices"
-	"sort"
 	"strings"
 	"sync"
 
@@ -19,103 +17,159 @@ import (
 	"bluegreen/internal/tree"
 )
 
-func sortWrites(writes []Write) {
-	sort.Slice(writes, func(i, j int) bool { return writes[i].Path < writes[j].Path })
+// findings are what a sweep has found.
+type findings struct {
+	drifted []int // places of entries that the disk does not agree with, in order
+	// seen are the entries whose file had to be read: its content is right, and
+	// its Stat is what it is now.
+	seen []index.Entry
+	// doubtful are entries whose content decides, and may be converted.
+	doubtful []int
 }
 
-// sweep looks at the entries of x at the given places, in contiguous runs side
-// by side, and returns those that the disk does not agree with. Entries whose
-// content is right but whose Stat is old are given the new one. written is the
-// index that the Stats come from.
+// A selection says which entries a sweep looks at, by their places in order.
+type selection struct {
+	skip    []int // not these
+	doubted []int // of these the content decides, whatever the inode says
+	only    bool  // the doubted ones alone
+}
+
+// from leaves out what is before a place.
+func (s selection) from(place int) selection {
+	after := func(places []int) []int {
+		i, _ := slices.BinarySearch(places, place)
+		return places[i:]
+	}
+	return selection{after(s.skip), after(s.doubted), s.only}
+}
+
+// next tells, of one place after the other, whether it is to be looked at, and
+// whether it is doubted.
+func (s *selection) next(place int) (look, doubted bool) {
+	if len(s.doubted) > 0 && s.doubted[0] == place {
+		s.doubted, doubted = s.doubted[1:], true
+	}
+	if len(s.skip) > 0 && s.skip[0] == place {
+		s.skip = s.skip[1:]
+		return false, doubted
+	}
+	return doubted || !s.only, doubted
+}
+
+// sweep looks at the selected files of x, in contiguous runs side by side.
 //
-// Like "git checkout -f", it also returns files whose inode has changed and
-// whose mode is not the one that a new file would get, when modes is not nil.
-// Contents are what conv says that a checkout makes of them.
-func (w *Worktree) sweep(ctx context.Context, x, written *index.Index, places []int, modes *umask, conv *conversions) ([]int, error) {
-	workers := min(runtime.GOMAXPROCS(0), 4, len(places)/512+1)
-	found := make([][]int, workers)
-	doubtful := make([][]int, workers)
+// Like "git checkout -f", it also finds files whose inode has changed and whose
+// mode is not the one that a new file would get, when modes is not nil. Contents
+// are what conv says that a checkout makes of them.
+func (w *Worktree) sweep(ctx context.Context, x *index.Index, s selection, modes *umask, conv *conversions) (findings, error) {
+	workers := min(runtime.GOMAXPROCS(0), 4, x.Len()/512+1)
+	found := make([]findings, workers)
 	errs := make([]error, workers)
 	var wg sync.WaitGroup
 	for n := range workers {
-		run := places[n*len(places)/workers : (n+1)*len(places)/workers]
-		wg.Go(func() { found[n], doubtful[n], errs[n] = w.sweepRun(ctx, x, written, run, modes, conv) })
+		from, to := n*x.Len()/workers, (n+1)*x.Len()/workers
+		wg.Go(func() { found[n], errs[n] = w.sweepRun(ctx, x, from, to, s.from(from), modes, conv) })
 	}
 	wg.Wait()
-	var drifted []int
+	var all findings
 	for n := range workers {
 		if errs[n] != nil {
-			return nil, errs[n]
+			return findings{}, errs[n]
 		}
-		drifted = append(drifted, found[n]...)
+		all.add(found[n])
 	}
-	if left := slices.Concat(doubtful...); len(left) > 0 {
-		more, err := w.settle(ctx, conv, x, written, left, modes)
+	if len(all.doubtful) > 0 {
+		settled, err := w.settle(ctx, conv, x, all.doubtful, modes)
 		if err != nil {
-			return nil, err
+			return findings{}, err
 		}
-		drifted = append(drifted, more...)
-		slices.Sort(drifted)
+		all.doubtful = nil
+		all.add(settled)
+		slices.Sort(all.drifted)
 	}
-	return drifted, nil
+	return all, nil
 }
 
-func (w *Worktree) sweepRun(ctx context.Context, x, written *index.Index, places []int, modes *umask, conv *conversions) (drifted, doubtful []int, err error) {
+func (f *findings) add(more findings) {
+	f.drifted = append(f.drifted, more.drifted...)
+	f.seen = append(f.seen, more.seen...)
+	f.doubtful = append(f.doubtful, more.doubtful...)
+}
+
+// see notes that an entry's file, whose content is right, is as st says.
+func (f *findings) see(x *index.Index, i int, st *unix.Stat_t) {
+	e := x.Entry(i)
+	e.Stat = index.StatOf(st)
+	f.seen = append(f.seen, e)
+}
+
+func (w *Worktree) sweepRun(ctx context.Context, x *index.Index, from, to int, s selection, modes *umask, conv *conversions) (found findings, err error) {
 	r, err := openRoot(w.Dir)
 	if err != nil {
-		return nil, nil, err
+		return found, err
 	}
 	defer r.close()
-	for _, i := range places {
-		if err := ctx.Err(); err != nil {
-			return nil, nil, fmt.Errorf("looking for changed files: %w", err)
+	for i := from; i < to; i++ {
+		look, doubted := s.next(i)
+		if !look {
+			continue
 		}
-		clean, err := r.holds(&x.Entries[i], written, w.Repo.HashSize(), modes, conv)
+		if err := ctx.Err(); err != nil {
+			return found, fmt.Errorf("looking for changed files: %w", err)
+		}
+		var st unix.Stat_t
+		mode := conv.mode(x.Mode(i))
+		there, err := r.unchanged(x, i, mode, &st)
+		if doubted && there == asRecorded && mode != tree.Submodule {
+			there = unknown
+		}
 		switch {
-		case errors.Is(err, errDoubtful):
-			doubtful = append(doubtful, i)
 		case err != nil:
-			return nil, nil, err
-		case !clean:
-			drifted = append(drifted, i)
+			return found, err
+		case there == asRecorded:
+		case there == different || modes != nil && mode != tree.Symlink && st.Mode&0o7777 != modes.of(mode):
+			found.drifted = append(found.drifted, i)
+		case conv.possible():
+			found.doubtful = append(found.doubtful, i)
+		case r.holds(x, i, &st):
+			found.see(x, i, &st)
+		default:
+			found.drifted = append(found.drifted, i)
 		}
 	}
-	return drifted, doubtful, nil
+	return found, nil
 }
 
-// errDoubtful is what holds returns where the content decides, and may be
-// converted.
-var errDoubtful = errors.New("the content is not known")
+// What the inode of a tracked file says of it.
+const (
+	different  = iota
+	unknown    // the content tells
+	asRecorded // it has not changed since the index was written
+)
 
-// holds tells whether the disk has what e says. It reads the file only when
-// its inode does not prove it.
-func (r *root) holds(e *index.Entry, written *index.Index, hashSize int, modes *umask, conv *conversions) (bool, error) {
-	st, absent, err := r.lstat(e.Path)
-	mode := conv.mode(e.Mode)
-	if err != nil || absent || !sameType(mode, &st) {
-		return false, err
+// unchanged looks at the inode of an entry's file, which should be of this mode,
+// and returns it in st.
+func (r *root) unchanged(x *index.Index, i int, mode tree.Mode, st *unix.Stat_t) (int, error) {
+	absent, err := r.statEntry(x.Path(i), st)
+	if err != nil || absent || !sameType(mode, st) {
+		return different, err
 	}
 	if mode == tree.Submodule {
-		return true, nil
+		return asRecorded, nil
 	}
-	now := index.StatOf(&st)
-	old := e.Stat
+	now, old := index.StatOf(st), x.Stat(i)
 	old.Dev = now.Dev // not stable over reboots; git does not compare it either
-	if old == now && !written.Racy(e) {
-		return true, nil
+	if old == now && !x.Racy(&old) {
+		return asRecorded, nil
 	}
-	if modes != nil && mode != tree.Symlink && st.Mode&0o7777 != modes.of(mode) {
-		return false, nil
-	}
-	if conv.possible() {
-		return false, errDoubtful
-	}
-	oid, err := r.hashFile(e.Path, &st, hashSize)
-	if err != nil || oid != e.OID {
-		return false, nil // what cannot be read is as good as changed
-	}
-	e.Stat = now
-	return true, nil
+	return unknown, nil
+}
+
+// holds reads the file of an entry and tells whether its content is what was
+// committed. What cannot be read is as good as changed.
+func (r *root) holds(x *index.Index, i int, st *unix.Stat_t) bool {
+	oid, err := r.hashFile(string(x.Path(i)), st, x.HashSize())
+	return err == nil && oid == x.Item(i).OID
 }
 
 // umask is the process's file mode creation mask.
@@ -190,40 +244,39 @@ func (r *root) hashFile(path string, st *unix.Stat_t, hashSize int) (git.OID, er
 func (w *Worktree) Drift(ctx context.Context, known Known) ([]string, error) {
 	objects := w.Repo.Objects(ctx)
 	defer objects.Close()
-	x, err := w.readIndex(objects, known)
+	x, _, err := w.readIndex(objects, known)
 	if err != nil {
 		return nil, err
-	}
-	places := make([]int, len(x.Entries))
-	for i := range places {
-		places[i] = i
 	}
 	rules, err := w.Repo.Rules(ctx)
 	if err != nil {
 		return nil, err
 	}
-	conv, err := w.conversionsOf(objects, rules, x, known.source(known.Tree))
+	conv, err := w.conversionsOf(objects, rules, entriesOf(x), known.source(known.Tree))
 	if err != nil {
 		return nil, err
 	}
 	conv.settled = known.Deployed && !known.Elsewhere && known.Conversions == ""
-	drifted, err := w.sweep(ctx, x, x, places, nil, conv)
+	found, err := w.sweep(ctx, x, selection{}, nil, conv)
 	if err != nil {
 		return nil, err
 	}
 	paths := []string{}
-	for _, i := range drifted {
-		paths = append(paths, x.Entries[i].Path)
+	for _, i := range found.drifted {
+		paths = append(paths, string(x.Path(i)))
 	}
 	return paths, nil
 }
 
 // HeldTree returns the tree that the index says the web root holds; the zero
 // OID for an empty index.
-func (w *Worktree) HeldTree() (git.OID, error) {
-	x, err := index.Read(w.Index(), w.Repo.HashSize())
-	if err != nil || len(x.Entries) == 0 {
+func (w *Worktree) HeldTree(known Known) (git.OID, error) {
+	x, same, err := index.ReadKnown(w.Index(), w.Repo.HashSize(), known.Index)
+	switch {
+	case err != nil || x.Len() == 0:
 		return git.OID{}, err
+	case same:
+		return known.Tree, nil
 	}
 	return x.Tree(hashOnly(w.Repo.HashSize())).Root, nil
 }

@@ -40,7 +40,7 @@ func (s *Staged) place(web *root) ([]place, error) {
 			return nil, err
 		}
 		if anchor == write.Path && write.Mode != tree.Submodule {
-			s.singles[write.entry] = slot
+			s.singles[i] = slot
 		}
 		op := &s.Record.Operations[slot]
 		places[i] = place{stage: s.stages[op.Stage], path: op.Slot + write.Path[len(anchor):]}
@@ -251,7 +251,7 @@ func (p *placer) addRemovals() error {
 		if plan.dropped[path] {
 			dir = path
 		}
-		for ; dir != "" && !dirs[dir] && !plan.next.Uses(dir); dir, _ = split(dir) {
+		for ; dir != "" && !dirs[dir] && !plan.uses(dir); dir, _ = split(dir) {
 			dirs[dir] = true
 			emptied = append(emptied, dir)
 		}

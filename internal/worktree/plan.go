@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -72,7 +73,14 @@ type Plan struct {
 	reserve     int64 // bytes that conversions may need beyond Bytes
 	grown       int64 // bytes that they have needed
 
-	next *index.Index
+	base *index.Index // of what the web root holds
+	// mark is that of base, if that is the index that the records know.
+	mark index.Mark
+	// touched are the places in base of what is written anew or deleted.
+	touched []int
+	// seen are entries whose file stays, and of which something else is to be
+	// remembered.
+	seen []index.Entry
 	// dropped are those of Deletes that were submodules: directories.
 	dropped map[string]bool
 }
@@ -93,9 +101,9 @@ func (p *Plan) Paths() []string {
 type Write struct {
 	Path string
 	tree.Item
-	entry    int   // its place in the next index
-	converts bool  // git's checkout changes its contents, so git writes it
-	size     int64 // as it is committed
+	stat     index.Stat // of the file, when it is written
+	converts bool       // git's checkout changes its contents, so git writes it
+	size     int64      // as it is committed
 }
 
 // Index returns the path of the index file.
@@ -122,6 +130,9 @@ type Known struct {
 	// Conversions is what the plan said of it; "" where contents were written
 	// as they are committed.
 	Conversions string
+	// Index is the mark of the index that was written when Tree was deployed.
+	// While the index has it, it need not be compared with Tree.
+	Index Mark
 }
 
 // source is where the tree that the web root holds is from, as far as that is
@@ -133,23 +144,27 @@ func (k Known) source(held git.OID) Source {
 	return Source{Tree: held, Root: k.Root, Dir: k.Subdirectory}
 }
 
+// A Mark tells the index that was written with a deployment from every other.
+type Mark = index.Mark
+
 // readIndex reads what the web root holds. An index that is damaged, that only
 // git can read, or that is about another directory, is rebuilt from the tree
-// that is known to be deployed.
-func (w *Worktree) readIndex(objects *git.Objects, known Known) (*index.Index, error) {
+// that is known to be deployed. same tells that the index is of that tree.
+func (w *Worktree) readIndex(objects *git.Objects, known Known) (x *index.Index, same bool, err error) {
 	if !known.Elsewhere {
-		x, err := index.Read(w.Index(), w.Repo.HashSize())
+		x, same, err := index.ReadKnown(w.Index(), w.Repo.HashSize(), known.Index)
 		switch {
 		case err == nil:
-			return x, nil
+			return x, same, nil
 		case known.Deployed:
 		case errors.Is(err, index.ErrUnsupported):
-			return nil, fmt.Errorf("%w; run \"git update-index --no-split-index\" in the repository", err)
+			return nil, false, fmt.Errorf("%w; run \"git update-index --no-split-index\" in the repository", err)
 		default:
-			return nil, fmt.Errorf("%w; remove it to have every file written anew", err)
+			return nil, false, fmt.Errorf("%w; remove it to have every file written anew", err)
 		}
 	}
-	return indexOf(objects, known.Tree)
+	x, err = indexOf(objects, known.Tree)
+	return x, false, err
 }
 
 // indexOf is the index of a tree of which nothing on disk is known: every file
@@ -159,11 +174,11 @@ func indexOf(objects tree.Objects, root git.OID) (*index.Index, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &index.Index{Entries: make([]index.Entry, len(changes))}
+	entries := make([]index.Entry, len(changes))
 	for i, c := range changes {
-		x.Entries[i] = index.Entry{Path: c.Path, Item: c.New}
+		entries[i] = index.Entry{Path: c.Path, Item: c.New}
 	}
-	return x, nil
+	return index.New(entries, objects.HashSize()), nil
 }
 
 // Plan compares the web root with a commit, whose tree is root.
@@ -186,37 +201,54 @@ func (w *Worktree) PlanSource(ctx context.Context, source Source, known Known) (
 
 func (w *Worktree) plan(ctx context.Context, objects *git.Objects, source Source, known Known) (*Plan, error) {
 	target := source.Tree
-	current, err := w.readIndex(objects, known)
+	current, same, err := w.readIndex(objects, known)
 	if err != nil {
 		return nil, err
 	}
-	built := current.Tree(objects)
-	old := built.Root
-	if len(current.Entries) == 0 {
-		old = git.OID{}
+	p := &Plan{Tree: target, source: source, base: current, dropped: map[string]bool{}}
+	if same {
+		p.Held, p.mark = known.Tree, known.Index
 	}
-	changes, err := tree.Diff(built, old, target, w.MaxFiles)
+	changes, err := w.compare(objects, p, same)
 	if err != nil {
 		return nil, fmt.Errorf("refusing the tree: %w", err)
 	}
 	if err := CheckSymlinks(objects, target, changes, w.Symlinks); err != nil {
 		return nil, fmt.Errorf("refusing the tree: %w", err)
 	}
-	p := &Plan{Held: old, Tree: target, source: source, dropped: map[string]bool{}}
-	unchanged := p.merge(current, changes)
-	if int64(len(p.next.Entries)) > w.MaxFiles {
+	p.add(changes)
+	if int64(p.base.Len()-len(p.touched)+len(p.Writes)) > w.MaxFiles {
 		return nil, fmt.Errorf("refusing the tree: more than max_files = %d files", w.MaxFiles)
 	}
-	if unchanged, err = w.convert(ctx, objects, p, current, unchanged, known); err != nil {
+	if err := w.convert(ctx, objects, p, known); err != nil {
 		return nil, err
 	}
-	if err := w.addDrift(ctx, p, current, unchanged); err != nil {
+	if err := w.addDrift(ctx, p); err != nil {
 		return nil, err
 	}
 	if err := w.markWrites(ctx, objects, p); err != nil {
 		return nil, err
 	}
 	return p, w.measure(objects, p)
+}
+
+// compare lists what turns the web root into the tree of the plan. Where the
+// tree that it holds is known, only what differs is looked at. Else, and where
+// the repository does not have that tree any more, the index says all.
+func (w *Worktree) compare(objects *git.Objects, p *Plan, known bool) ([]tree.Change, error) {
+	if p.base.Len() == 0 {
+		p.Held = git.OID{}
+		return tree.Diff(objects, git.OID{}, p.Tree, w.MaxFiles)
+	}
+	if known {
+		changes, err := tree.Diff(objects, p.Held, p.Tree, w.MaxFiles)
+		if !errors.Is(err, git.ErrNoObject) {
+			return changes, err
+		}
+	}
+	built := p.base.Tree(objects)
+	p.Held = built.Root
+	return tree.Diff(built, p.Held, p.Tree, w.MaxFiles)
 }
 
 // CheckSymlinks applies the rule for symlinks ("inside", "any", "none") to the
@@ -263,70 +295,97 @@ func CheckSizes(objects *git.Objects, changes []tree.Change, maxBytes int64) err
 	return nil
 }
 
-// merge makes the next index of the current one and the changes. It returns
-// the places in the next index that keep what they had.
-func (p *Plan) merge(current *index.Index, changes []tree.Change) (unchanged []int) {
-	next := make([]index.Entry, 0, len(current.Entries)+len(changes))
-	add := func(c tree.Change) {
+// add adds the changes.
+func (p *Plan) add(changes []tree.Change) {
+	at := 0
+	for _, c := range changes {
+		found := false
+		if at, found = p.base.FindFrom(at, c.Path); found {
+			p.touched = append(p.touched, at)
+		}
 		if c.New.Mode == 0 {
 			p.Deletes = append(p.Deletes, c.Path)
 			if c.Old.Mode == tree.Submodule {
 				p.dropped[c.Path] = true
 			}
-			return
+			continue
 		}
 		if c.New.Mode == tree.Submodule {
 			p.Submodules = append(p.Submodules, c.Path)
 		}
-		p.Writes = append(p.Writes, Write{Path: c.Path, Item: c.New, entry: len(next)})
-		next = append(next, index.Entry{Path: c.Path, Item: c.New})
+		p.Writes = append(p.Writes, Write{Path: c.Path, Item: c.New})
 	}
-	for i := range current.Entries {
-		e := &current.Entries[i]
-		for len(changes) > 0 && changes[0].Path < e.Path {
-			add(changes[0])
-			changes = changes[1:]
+}
+
+// untouched calls do for each entry of base that stays.
+func (p *Plan) untouched(do func(i int)) {
+	from := 0
+	for _, to := range append(p.touched, p.base.Len()) {
+		for i := from; i < to; i++ {
+			do(i)
 		}
-		if len(changes) > 0 && changes[0].Path == e.Path {
-			add(changes[0])
-			changes = changes[1:]
-			continue
-		}
-		unchanged = append(unchanged, len(next))
-		next = append(next, *e)
+		from = to + 1
 	}
-	for _, c := range changes {
-		add(c)
+}
+
+// uses tells whether dir will be a tracked path, or hold one.
+func (p *Plan) uses(dir string) bool {
+	written, found := slices.BinarySearchFunc(p.Writes, dir, func(w Write, path string) int { return strings.Compare(w.Path, path) })
+	for ; !found && written < len(p.Writes) && p.Writes[written].Path < dir+"0"; written++ { // "0" comes after "/"
+		found = strings.HasPrefix(p.Writes[written].Path, dir+"/")
 	}
-	p.next = &index.Index{Entries: next}
-	return unchanged
+	if found {
+		return true
+	}
+	i, j := p.base.Below(dir)
+	from, _ := slices.BinarySearch(p.touched, i)
+	to, _ := slices.BinarySearch(p.touched, j)
+	if j-i > to-from {
+		return true
+	}
+	i, found = p.base.Find(dir)
+	_, touched := slices.BinarySearch(p.touched, i)
+	return found && !touched
+}
+
+// edits are what turns base into the index of what the web root will hold.
+func (p *Plan) edits() []index.Entry {
+	edits := slices.Grow(slices.Clone(p.seen), len(p.Writes)+len(p.Deletes))
+	for i := range p.Writes {
+		edits = append(edits, index.Entry{Path: p.Writes[i].Path, Item: p.Writes[i].Item, Stat: p.Writes[i].stat})
+	}
+	for _, path := range p.Deletes {
+		edits = append(edits, index.Entry{Path: path})
+	}
+	slices.SortFunc(edits, func(a, b index.Entry) int { return strings.Compare(a.Path, b.Path) })
+	return edits
 }
 
 // addDrift adds the unchanged files whose content, type or executable bit is
 // not what the index says. Without Verify nothing is looked at, and files that
 // may have changed unseen are marked so that git looks at them.
-func (w *Worktree) addDrift(ctx context.Context, p *Plan, current *index.Index, unchanged []int) error {
+func (w *Worktree) addDrift(ctx context.Context, p *Plan) error {
 	if !w.Verify {
-		for _, i := range unchanged {
-			if e := &p.next.Entries[i]; current.Racy(e) {
-				e.Stat.Size = 0
+		p.untouched(func(i int) {
+			if _, doubted := slices.BinarySearch(p.doubted, i); doubted {
+				return
 			}
-		}
-		if unchanged = p.doubted; len(unchanged) == 0 {
+			if stat := p.base.Stat(i); p.base.Racy(&stat) {
+				stat.Size = 0
+				p.seen = append(p.seen, index.Entry{Path: string(p.base.Path(i)), Item: p.base.Item(i), Stat: stat})
+			}
+		})
+		if len(p.doubted) == 0 {
 			return nil
 		}
 	}
-	drifted, err := w.sweep(ctx, p.next, current, unchanged, readUmask(), p.conversions)
-	if err != nil || len(drifted) == 0 {
+	found, err := w.sweep(ctx, p.base, selection{skip: p.touched, doubted: p.doubted, only: !w.Verify}, readUmask(), p.conversions)
+	if err != nil {
 		return err
 	}
-	for _, i := range drifted {
-		e := &p.next.Entries[i]
-		e.Stat = index.Stat{}
-		p.Writes = append(p.Writes, Write{Path: e.Path, Item: e.Item, entry: i})
-	}
-	p.Repairs = len(without(drifted, p.doubted))
-	sortWrites(p.Writes)
+	p.seen = append(p.seen, found.seen...)
+	p.rewrite(found.drifted)
+	p.Repairs = len(without(found.drifted, p.doubted))
 	return nil
 }
 
@@ -334,34 +393,35 @@ func (w *Worktree) addDrift(ctx context.Context, p *Plan, current *index.Index, 
 // root will hold against max_bytes.
 func (w *Worktree) measure(objects *git.Objects, p *Plan) error {
 	var total int64
-	written := make(map[int]*Write, len(p.Writes))
-	for n := range p.Writes {
-		written[p.Writes[n].entry] = &p.Writes[n]
-	}
-	var asked []int // entries whose Stat does not say how large they are
-	var oids []git.OID
-	for i := range p.next.Entries {
-		e := &p.next.Entries[i]
-		switch {
-		case e.Mode == tree.Submodule:
-		case written[i] != nil || e.Stat.Size == 0:
-			asked = append(asked, i)
-			oids = append(oids, e.OID)
-		default:
-			total += int64(e.Stat.Size)
+	var oids []git.OID // of what is written, and of files whose size is not remembered
+	var which []int
+	for i := range p.Writes {
+		if p.Writes[i].Mode != tree.Submodule {
+			oids = append(oids, p.Writes[i].OID)
+			which = append(which, i)
 		}
 	}
+	writes := len(oids)
+	empty := tree.HashObject("blob", nil, objects.HashSize())
+	p.untouched(func(i int) {
+		if size := p.base.Size(i); size != 0 {
+			total += int64(size)
+		} else if item := p.base.Item(i); item.Mode != tree.Submodule && item.OID != empty {
+			oids = append(oids, item.OID)
+		}
+	})
 	sizes, err := objects.Sizes(oids)
 	if err != nil {
 		return fmt.Errorf("refusing the tree: %w", err)
 	}
-	for n, i := range asked {
-		total += sizes[n]
-		if write := written[i]; write != nil {
-			write.size = sizes[n]
-			p.Bytes += sizes[n]
+	for i, size := range sizes {
+		total += size
+		if i < writes {
+			write := &p.Writes[which[i]]
+			write.size = size
+			p.Bytes += size
 			if write.converts {
-				p.reserve += sizes[n] // UTF-16 is twice as long; of filters nobody knows
+				p.reserve += size // UTF-16 is twice as long; of filters nobody knows
 			}
 		}
 	}

@@ -12,43 +12,47 @@ import (
 
 // convert finds out what git's checkout makes of the next tree, and which of
 // the unchanged paths it makes something else of than it did before: a fresh
-// checkout would write them in another way, so they are written, too. It
-// returns the paths that stay unchanged.
-func (w *Worktree) convert(ctx context.Context, objects *git.Objects, p *Plan, current *index.Index, unchanged []int, known Known) ([]int, error) {
+// checkout would write them in another way, so they are written, too.
+func (w *Worktree) convert(ctx context.Context, objects *git.Objects, p *Plan, known Known) error {
 	rules, err := w.Repo.Rules(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if p.conversions, err = w.conversionsOf(objects, rules, p.next, p.source); err != nil {
-		return nil, err
+		return err
 	}
-	before, err := w.conversionsOf(objects, rules, current, known.source(p.Held))
+	before, err := w.conversionsOf(objects, rules, entriesOf(p.base), known.source(p.Held))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	c := &comparison{before: before, now: p.conversions, plan: p, current: current, unchanged: unchanged}
+	c := &comparison{before: before, now: p.conversions, plan: p}
 	if err := c.compare(ctx, known); err != nil {
-		return nil, err
+		return err
 	}
-	for _, i := range c.rewritten {
-		e := &p.next.Entries[i]
-		p.Writes = append(p.Writes, Write{Path: e.Path, Item: e.Item, entry: i})
-	}
-	sortWrites(p.Writes)
-	for _, i := range c.doubted {
-		p.next.Entries[i].Stat = index.Stat{}
-	}
+	p.rewrite(c.rewritten)
 	p.doubted = c.doubted
-	return without(unchanged, c.rewritten), nil
+	return nil
+}
+
+// rewrite adds the files at the places, which the commit has not changed.
+func (p *Plan) rewrite(places []int) {
+	if len(places) == 0 {
+		return
+	}
+	for _, i := range places {
+		p.Writes = append(p.Writes, Write{Path: string(p.base.Path(i)), Item: p.base.Item(i)})
+	}
+	p.touched = append(p.touched, places...)
+	slices.Sort(p.touched)
+	slices.SortFunc(p.Writes, func(a, b Write) int { return strings.Compare(a.Path, b.Path) })
 }
 
 // A comparison is of what a checkout makes of the paths that two trees share.
 type comparison struct {
 	before, now *conversions
 	plan        *Plan
-	current     *index.Index
-	unchanged   []int // in the next index, as the two below, all sorted
 
+	// Both are places in the index of what the web root holds, in order.
 	rewritten []int // converted in another way than before
 	doubted   []int // must be compared by content
 }
@@ -70,24 +74,31 @@ func (c *comparison) compare(ctx context.Context, known Known) error {
 	}
 	c.plan.Conversions = outside + "/" + filters
 	switch {
-	case len(c.unchanged) == 0:
+	case c.plan.base.Len() == len(c.plan.touched):
 		return nil
 	case !sure:
 		// Git wrote them, or a recovery: in which way is not certain. Those are
 		// compared anyway of which nothing is known at all.
-		c.unchanged = slices.DeleteFunc(slices.Clone(c.unchanged), func(i int) bool { return c.plan.next.Entries[i].Stat == index.Stat{} })
-		return c.eachThatConverts(ctx, func(i int) { c.doubted = append(c.doubted, i) })
+		places := slices.DeleteFunc(c.unchanged(), func(i int) bool { return c.plan.base.Stat(i) == index.Stat{} })
+		return c.eachThatConverts(ctx, places, func(i int) { c.doubted = append(c.doubted, i) })
 	case !recorded:
 		// A version wrote them that converted nothing.
 		c.before.settled = true
-		return c.eachThatConverts(ctx, func(i int) { c.rewritten = append(c.rewritten, i) })
+		return c.eachThatConverts(ctx, c.unchanged(), func(i int) { c.rewritten = append(c.rewritten, i) })
 	case outside != oldOutside || oldFilters != "" && !c.sameFilters(ctx, oldFilters):
-		c.doubted = c.unchanged
+		c.doubted = c.unchanged()
 		return nil
 	case same:
 		return nil
 	}
 	return c.eachThatDiffers(ctx)
+}
+
+// unchanged lists the places of what stays.
+func (c *comparison) unchanged() []int {
+	places := make([]int, 0, c.plan.base.Len())
+	c.plan.untouched(func(i int) { places = append(places, i) })
+	return places
 }
 
 // filters stands for the filters of the next tree: "" where no attribute names
@@ -121,8 +132,13 @@ func (c *comparison) sameFilters(ctx context.Context, before string) bool {
 
 // eachThatConverts calls do for the unchanged paths that convert now or, by
 // what the attributes said then, before.
-func (c *comparison) eachThatConverts(ctx context.Context, do func(i int)) error {
-	return c.each(ctx, c.unchanged, func(i int, before, now git.Conversion) {
+func (c *comparison) eachThatConverts(ctx context.Context, places []int, do func(i int)) error {
+	if now, err := c.now.likely(); err != nil || !now {
+		if before, err := c.before.likely(); err != nil || !before {
+			return err // nobody need be asked
+		}
+	}
+	return c.each(ctx, places, func(i int, before, now git.Conversion) {
 		if before.How != "" || now.How != "" {
 			do(i)
 		}
@@ -141,8 +157,8 @@ func (c *comparison) eachThatDiffers(ctx context.Context) error {
 			}
 		}
 	}
-	places := slices.DeleteFunc(slices.Clone(c.unchanged), func(i int) bool {
-		return !changed[""] && !under(c.now.dir+c.plan.next.Entries[i].Path, changed)
+	places := slices.DeleteFunc(c.unchanged(), func(i int) bool {
+		return !changed[""] && !under(c.now.dir+string(c.plan.base.Path(i)), changed)
 	})
 	return c.each(ctx, places, func(i int, before, now git.Conversion) {
 		if before.How != now.How {
@@ -154,15 +170,16 @@ func (c *comparison) eachThatDiffers(ctx context.Context) error {
 // each asks git about the paths at the places, as they were before and as they
 // are now.
 func (c *comparison) each(ctx context.Context, places []int, do func(i int, before, now git.Conversion)) error {
-	before, err := c.before.ask(ctx, c.plan.next, places)
+	asked := at(c.plan.base, places)
+	before, err := c.before.ask(ctx, asked)
 	if errors.Is(err, git.ErrNoObject) {
-		c.doubted = c.unchanged // the old commit has been pruned
+		c.doubted = c.unchanged() // the old commit has been pruned
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	now, err := c.now.ask(ctx, c.plan.next, places)
+	now, err := c.now.ask(ctx, asked)
 	if err != nil {
 		return err
 	}
@@ -192,11 +209,11 @@ func without(all, some []int) []int {
 // markWrites tells which of the writes are git's, and finds the pointers among
 // them.
 func (w *Worktree) markWrites(ctx context.Context, objects *git.Objects, p *Plan) error {
-	places := make([]int, len(p.Writes))
+	asked := make([]index.Entry, len(p.Writes))
 	for n := range p.Writes {
-		places[n] = p.Writes[n].entry
+		asked[n] = index.Entry{Path: p.Writes[n].Path, Item: p.Writes[n].Item}
 	}
-	answers, err := p.conversions.ask(ctx, p.next, places)
+	answers, err := p.conversions.ask(ctx, asked)
 	if err != nil {
 		return err
 	}

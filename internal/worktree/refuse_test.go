@@ -367,7 +367,7 @@ func TestKnown(t *testing.T) {
 		})
 	}
 	must(t, os.Remove(w.Index()))
-	if held, err := w.HeldTree(); err != nil || !held.IsZero() {
+	if held, err := w.HeldTree(Known{}); err != nil || !held.IsZero() {
 		t.Errorf("without an index: %s, %v", held, err)
 	}
 }
@@ -477,9 +477,11 @@ func TestRacilyClean(t *testing.T) {
 	must(t, unix.Lstat(a, &st))
 	x, err := index.Read(s.Index(), 20)
 	must(t, err)
-	x.Entries[0].Stat = index.StatOf(&st)
+	e := x.Entry(0)
+	e.Stat = index.StatOf(&st)
 	var out bytes.Buffer
-	must(t, x.Write(&out, 20))
+	_, err = x.Write(&out, []index.Entry{e})
+	must(t, err)
 	must(t, os.WriteFile(s.Index(), out.Bytes(), 0o666))
 	changed := time.Unix(st.Mtim.Unix())
 	for _, test := range []struct {
@@ -654,11 +656,11 @@ func TestOwnIndex(t *testing.T) {
 	w.deploy(t, root, nil)
 	x, err := index.Read(w.Index(), 20)
 	must(t, err)
-	if len(x.Entries) != len(history[9]) {
-		t.Errorf("%d entries of %d", len(x.Entries), len(history[9]))
+	if x.Len() != len(history[9]) {
+		t.Errorf("%d entries of %d", x.Len(), len(history[9]))
 	}
-	for i := range x.Entries {
-		e := &x.Entries[i]
+	for i := range x.Len() {
+		e := x.Entry(i)
 		if e.Stat.Ino == 0 && e.Mode != 0o160000 {
 			t.Errorf("%q: nothing is known of its inode", e.Path)
 		}

@@ -82,7 +82,12 @@ func oid(t testing.TB, s string) git.OID {
 // stage plans and stages a tree.
 func (w *Worktree) stage(t *testing.T, tree string, known *git.OID) (*Plan, *Staged) {
 	t.Helper()
-	plan, err := w.Plan(t.Context(), oid(t, tree), asKnown(known))
+	return w.stageFrom(t, tree, asKnown(known))
+}
+
+func (w *Worktree) stageFrom(t *testing.T, tree string, known Known) (*Plan, *Staged) {
+	t.Helper()
+	plan, err := w.Plan(t.Context(), oid(t, tree), known)
 	if err != nil {
 		t.Fatalf("planning: %v", err)
 	}
@@ -101,18 +106,24 @@ func (w *Worktree) deploy(t *testing.T, tree string, known *git.OID) *Plan {
 	return plan
 }
 
-// finish activates what is staged, for good.
-func (w *Worktree) finish(t *testing.T, staged *Staged) {
+// finish activates what is staged, for good. It returns what the records say
+// from then on.
+func (w *Worktree) finish(t *testing.T, staged *Staged) Known {
 	t.Helper()
 	if err := staged.Activate(); err != nil {
 		t.Fatalf("activating: %v", err)
 	}
-	if warning, err := commit(staged); err != nil || warning != "" {
+	mark, err := staged.PrepareIndex()
+	if err != nil {
+		t.Fatalf("committing: %v", err)
+	}
+	if warning, err := staged.SwitchIndex(); err != nil || warning != "" {
 		t.Fatalf("committing: %q, %v", warning, err)
 	}
 	if err := staged.Discard(); err != nil {
 		t.Fatalf("discarding: %v", err)
 	}
+	return Known{Deployed: true, Tree: staged.Record.Tree, Index: mark}
 }
 
 // checkout is what the web root is held against.
@@ -200,7 +211,7 @@ func asKnown(tree *git.OID) Known {
 }
 
 func commit(s *Staged) (warning string, err error) {
-	if err := s.PrepareIndex(); err != nil {
+	if _, err := s.PrepareIndex(); err != nil {
 		return "", err
 	}
 	return s.SwitchIndex()

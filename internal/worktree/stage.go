@@ -26,9 +26,11 @@ type Staged struct {
 
 	worktree *Worktree
 	plan     *Plan
-	// singles maps the place in the next index of a file that is put by itself
-	// to its operation: the rename changes the file's ctime.
+	// singles maps the place in the plan's writes of a file that is put by
+	// itself to its operation: the rename changes the file's ctime.
 	singles map[int]int
+	// keepsIndex tells that git's index need not be written anew.
+	keepsIndex bool
 
 	id     string
 	stages []*root // opened, as in Record.Stages

@@ -180,11 +180,13 @@ func (w *Worktree) RemoveUntracked(ctx context.Context, stamps *Stamps, keep []s
 		return nil, fmt.Errorf("opening %q: %w", w.Dir, err)
 	}
 	defer c.beneath.Close()
-	for i := range x.Entries {
-		e := &x.Entries[i]
-		c.addDirs(path.Dir(e.Path))
-		if e.Mode == tree.Submodule {
-			c.addDirs(e.Path) // an empty directory
+	for i := range x.Len() {
+		p := x.Path(i)
+		if cut := bytes.LastIndexByte(p, '/'); cut >= 0 && string(p[:cut]) != c.last {
+			c.addDirs(string(p[:cut]))
+		}
+		if x.Mode(i) == tree.Submodule {
+			c.addDirs(string(p)) // an empty directory
 		}
 	}
 	for _, p := range keep {
@@ -255,7 +257,7 @@ func (c *cleaning) list(dir string) error {
 	}
 	for _, name := range names {
 		p := path.Join(dir, name)
-		if c.dirs[p] || slices.Contains(c.keep, p) || c.index.Find(p) != nil {
+		if _, tracked := c.index.Find(p); tracked || c.dirs[p] || slices.Contains(c.keep, p) {
 			continue
 		}
 		if err := c.remove(p); err != nil {

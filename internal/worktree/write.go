@@ -168,7 +168,7 @@ func (s *Staged) writeRun(ctx context.Context, places []place, from, to int, wri
 }
 
 // writeOne writes one file with the mode that git gives it: all bits that the
-// umask leaves. Its Stat goes into the next index.
+// umask leaves.
 func (s *Staged) writeOne(at place, write *Write, content func(io.Writer) error) error {
 	var st unix.Stat_t
 	var err error
@@ -185,7 +185,7 @@ func (s *Staged) writeOne(at place, write *Write, content func(io.Writer) error)
 	if err != nil {
 		return fmt.Errorf("staging %q: %w", write.Path, err)
 	}
-	s.plan.next.Entries[write.entry].Stat = index.StatOf(&st)
+	write.stat = index.StatOf(&st)
 	return nil
 }
 
@@ -196,11 +196,15 @@ func (w *Worktree) twinTime(write *Write, size int64) *unix.Timespec {
 	if w.Twin == nil {
 		return nil
 	}
-	e := w.Twin.Find(write.Path)
-	if e == nil || e.Item != write.Item || e.Stat.MTimeSec == 0 || e.Stat.Size != uint32(size) {
+	i, found := w.Twin.Find(write.Path)
+	if !found || w.Twin.Item(i) != write.Item {
 		return nil
 	}
-	return &unix.Timespec{Sec: int64(e.Stat.MTimeSec), Nsec: int64(e.Stat.MTimeNsec)}
+	there := w.Twin.Stat(i)
+	if there.MTimeSec == 0 || there.Size != uint32(size) {
+		return nil
+	}
+	return &unix.Timespec{Sec: int64(there.MTimeSec), Nsec: int64(there.MTimeNsec)}
 }
 
 func (p place) makeSymlink(st *unix.Stat_t, content func(io.Writer) error) error {

@@ -1,0 +1,391 @@
+package git
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+)
+
+// A pack is a pack file with its index, of version 2. Git changes neither once
+// they are written.
+type pack struct {
+	index, data io.ReaderAt
+	files       []*os.File // to close
+	fanout      [256]int64 // how many names there are up to one that begins with the byte
+	hashSize    int
+}
+
+// maxPacks is how many packs are opened. Git reads a repository that has more,
+// with a multi-pack-index perhaps.
+const maxPacks = 50
+
+// maxDeltas is how many deltas may build on each other: git's own limit.
+const maxDeltas = 4095
+
+// The types of objects in a pack that are none by themselves.
+const (
+	offsetDelta = 6
+	nameDelta   = 7
+)
+
+func (p *pack) close() {
+	for _, f := range p.files {
+		f.Close()
+	}
+}
+
+// find looks for an object in the packs.
+func (s *store) find(oid OID) (place, error) {
+	if !s.listed {
+		s.listed = true
+		if err := s.openPacks(); err != nil {
+			return place{}, err
+		}
+	}
+	for i, p := range s.packs {
+		offset, err := p.find(oid.Bytes())
+		if err != nil {
+			return place{}, err
+		}
+		if offset > 0 {
+			copy(s.packs[1:i+1], s.packs[:i]) // the next one is likely there too
+			s.packs[0] = p
+			return place{p, offset}, nil
+		}
+	}
+	return place{}, errNotPlain
+}
+
+func (s *store) openPacks() error {
+	for _, dir := range s.dirs {
+		entries, err := os.ReadDir(filepath.Join(dir, "pack"))
+		if err != nil && !os.IsNotExist(err) {
+			return err
+		}
+		for _, e := range entries {
+			name, isIndex := strings.CutSuffix(e.Name(), ".idx")
+			if !isIndex {
+				continue
+			}
+			if len(s.packs) == maxPacks {
+				return errNotPlain
+			}
+			p, err := openPack(filepath.Join(dir, "pack", name), s.hashSize)
+			if err != nil {
+				return err
+			}
+			s.packs = append(s.packs, p)
+		}
+	}
+	return nil
+}
+
+func openPack(path string, hashSize int) (*pack, error) {
+	index, err := os.Open(path + ".idx")
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.Open(path + ".pack")
+	if err != nil {
+		index.Close()
+		return nil, err
+	}
+	p, err := newPack(index, data, hashSize)
+	if err != nil {
+		index.Close()
+		data.Close()
+		return nil, err
+	}
+	p.files = []*os.File{index, data}
+	return p, nil
+}
+
+func newPack(index, data io.ReaderAt, hashSize int) (*pack, error) {
+	p := &pack{index: index, data: data, hashSize: hashSize}
+	var head [8 + 4*256]byte
+	if _, err := index.ReadAt(head[:], 0); err != nil || !bytes.HasPrefix(head[:], []byte("\xfftOc\x00\x00\x00\x02")) {
+		return nil, cmp.Or(err, errNotPlain)
+	}
+	for i := range p.fanout {
+		p.fanout[i] = int64(binary.BigEndian.Uint32(head[8+4*i:]))
+	}
+	return p, nil
+}
+
+// find returns where in the pack an object is, 0 for nowhere.
+func (p *pack) find(name []byte) (offset int64, err error) {
+	from, to := int64(0), p.fanout[name[0]]
+	if name[0] > 0 {
+		from = p.fanout[name[0]-1]
+	}
+	if from > to {
+		return 0, errNotPlain
+	}
+	at := from + int64(sort.Search(int(to-from), func(i int) bool {
+		held := make([]byte, p.hashSize)
+		if _, failed := p.index.ReadAt(held, p.names()+(from+int64(i))*int64(p.hashSize)); failed != nil {
+			err = failed
+		}
+		return bytes.Compare(held, name) >= 0
+	}))
+	if err != nil || at == to {
+		return 0, err
+	}
+	held := make([]byte, p.hashSize)
+	if _, err := p.index.ReadAt(held, p.names()+at*int64(p.hashSize)); err != nil || !bytes.Equal(held, name) {
+		return 0, err
+	}
+	return p.offset(at)
+}
+
+// names is where the names begin in the index: behind the fan-out.
+func (p *pack) names() int64 { return 8 + 4*256 }
+
+// offset returns where the object of the name with that number is.
+func (p *pack) offset(n int64) (int64, error) {
+	count := p.fanout[255]
+	offsets := p.names() + count*int64(p.hashSize+4) // behind names and CRCs
+	var number [8]byte
+	if _, err := p.index.ReadAt(number[:4], offsets+4*n); err != nil {
+		return 0, err
+	}
+	small := binary.BigEndian.Uint32(number[:])
+	if small&(1<<31) == 0 {
+		return int64(small), nil
+	}
+	if _, err := p.index.ReadAt(number[:], offsets+4*count+8*int64(small&^(1<<31))); err != nil {
+		return 0, err
+	}
+	return int64(binary.BigEndian.Uint64(number[:]) &^ (1 << 63)), nil
+}
+
+// A packed object's head tells what comes after it, compressed.
+type packedHead struct {
+	kind byte
+	size int64 // of what comes after it
+	base place // of a delta
+}
+
+// head reads the head of an object.
+func (s *store) head(at place) (packedHead, *bufio.Reader, error) {
+	in := bufio.NewReader(io.NewSectionReader(at.pack.data, at.offset, 1<<62))
+	b, err := in.ReadByte()
+	if err != nil {
+		return packedHead{}, nil, err
+	}
+	h := packedHead{kind: b >> 4 & 7, size: int64(b & 15)}
+	for shift := 4; b&0x80 != 0; shift += 7 {
+		if b, err = in.ReadByte(); err != nil || shift > 50 {
+			return h, nil, cmp.Or(err, errNotPlain)
+		}
+		h.size |= int64(b&0x7f) << shift
+	}
+	h.base.pack = at.pack
+	switch h.kind {
+	case offsetDelta:
+		back, err := distance(in)
+		if h.base.offset = at.offset - back; err != nil || back <= 0 || h.base.offset <= 0 {
+			return h, nil, cmp.Or(err, errNotPlain)
+		}
+	case nameDelta:
+		name := make([]byte, s.hashSize)
+		if _, err := io.ReadFull(in, name); err != nil {
+			return h, nil, err
+		}
+		if h.base.offset, err = at.pack.find(name); err != nil || h.base.offset == 0 {
+			return h, nil, cmp.Or(err, errNotPlain)
+		}
+	}
+	return h, in, nil
+}
+
+// distance reads how far before a delta its base is, in git's encoding without
+// two forms of one number.
+func distance(in *bufio.Reader) (int64, error) {
+	b, err := in.ReadByte()
+	n := int64(b & 0x7f)
+	for err == nil && b&0x80 != 0 {
+		if b, err = in.ReadByte(); n > 1<<50 {
+			return 0, errNotPlain
+		}
+		n = (n+1)<<7 | int64(b&0x7f)
+	}
+	return n, err
+}
+
+// packed reads an object from a pack.
+func (s *store) packed(wanted place) (plainObject, error) {
+	at := wanted
+	var deltas [][]byte
+	held := 0
+	for {
+		if object, found := s.bases[at]; found {
+			return s.build(object, deltas)
+		}
+		h, in, err := s.head(at)
+		if err != nil {
+			return plainObject{}, err
+		}
+		if held += int(min(h.size, maxPlain+1)); held > 4*maxPlain || h.size > maxPlain || len(deltas) == maxDeltas {
+			return plainObject{}, errNotPlain
+		}
+		content, err := s.inflate(in)
+		if err != nil {
+			return plainObject{}, err
+		}
+		data := make([]byte, h.size)
+		if _, err := io.ReadFull(content, data); err != nil {
+			return plainObject{}, err
+		}
+		if err := atEnd(content); err != nil {
+			return plainObject{}, err
+		}
+		kind := ""
+		switch h.kind {
+		case offsetDelta, nameDelta:
+			deltas = append(deltas, data)
+			at = h.base
+			continue
+		case 1, 2, 3, 4:
+			kind = [...]string{1: "commit", 2: "tree", 3: "blob", 4: "tag"}[h.kind]
+		default:
+			return plainObject{}, fmt.Errorf("type %d: %w", h.kind, errNotPlain)
+		}
+		object := plainObject{kind, data}
+		s.keep(at, object)
+		if len(deltas) == 0 {
+			return object, nil
+		}
+		if object, err = s.build(object, deltas); err == nil {
+			s.keep(wanted, object) // the next version is likely to build on it
+		}
+		return object, err
+	}
+}
+
+// keep remembers an object that others may build on.
+func (s *store) keep(at place, object plainObject) {
+	if s.held += len(object.data); s.held > maxBases {
+		clear(s.bases)
+		s.held = len(object.data)
+	}
+	s.bases[at] = object
+}
+
+// build applies deltas, the last one first. The data of base may be shared with
+// what others build on, and is not changed.
+func (s *store) build(object plainObject, deltas [][]byte) (plainObject, error) {
+	var err error
+	for _, delta := range slices.Backward(deltas) {
+		if object.data, err = applyDelta(object.data, delta); err != nil {
+			return plainObject{}, err
+		}
+	}
+	return plainObject{object.kind, slices.Clip(object.data)}, nil
+}
+
+// packedSize returns the size of an object in a pack.
+func (s *store) packedSize(at place) (int64, error) {
+	h, in, err := s.head(at)
+	if err != nil || h.kind != offsetDelta && h.kind != nameDelta {
+		return h.size, err
+	}
+	content, err := s.inflate(in)
+	if err != nil {
+		return 0, err
+	}
+	// A delta begins with the size of its base and its own result's.
+	begin := make([]byte, min(h.size, 20))
+	if _, err := io.ReadFull(content, begin); err != nil {
+		return 0, err
+	}
+	_, begin, err = deltaSize(begin)
+	if err != nil {
+		return 0, err
+	}
+	size, _, err := deltaSize(begin)
+	return size, err
+}
+
+// deltaSize reads one of the sizes that a delta begins with.
+func deltaSize(delta []byte) (size int64, rest []byte, err error) {
+	for shift := 0; len(delta) > 0 && shift < 56; shift += 7 {
+		b := delta[0]
+		delta = delta[1:]
+		size |= int64(b&0x7f) << shift
+		if b&0x80 == 0 {
+			return size, delta, nil
+		}
+	}
+	return 0, nil, errNotPlain
+}
+
+// applyDelta makes an object of its base and a delta.
+func applyDelta(base, delta []byte) ([]byte, error) {
+	from, delta, err := deltaSize(delta)
+	if err != nil || from != int64(len(base)) {
+		return nil, cmp.Or(err, errNotPlain)
+	}
+	size, delta, err := deltaSize(delta)
+	if err != nil || size > maxPlain {
+		return nil, cmp.Or(err, errNotPlain)
+	}
+	made := make([]byte, 0, size)
+	for len(delta) > 0 {
+		op := delta[0]
+		delta = delta[1:]
+		var piece []byte
+		if op&0x80 == 0 { // what follows is new
+			n := int(op)
+			if n == 0 || n > len(delta) {
+				return nil, errNotPlain
+			}
+			piece, delta = delta[:n], delta[n:]
+		} else {
+			var at, n int
+			if at, n, delta, err = copied(op, delta); err != nil || at > len(base) || n > len(base)-at {
+				return nil, errNotPlain
+			}
+			piece = base[at : at+n]
+		}
+		if len(made)+len(piece) > cap(made) {
+			return nil, errNotPlain
+		}
+		made = append(made, piece...)
+	}
+	if int64(len(made)) != size {
+		return nil, errNotPlain
+	}
+	return made, nil
+}
+
+// copied reads which part of the base an operation copies. The bits of op tell
+// which bytes of the two numbers are given; the others are zero.
+func copied(op byte, delta []byte) (at, n int, rest []byte, err error) {
+	for i := range 7 {
+		if op&(1<<i) == 0 {
+			continue
+		}
+		if len(delta) == 0 {
+			return 0, 0, nil, errNotPlain
+		}
+		if i < 4 {
+			at |= int(delta[0]) << (8 * i)
+		} else {
+			n |= int(delta[0]) << (8 * (i - 4))
+		}
+		delta = delta[1:]
+	}
+	if n == 0 {
+		n = 0x10000
+	}
+	return at, n, delta, nil
+}

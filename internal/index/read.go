@@ -1,0 +1,298 @@
+package index
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"time"
+
+	"bluegreen/internal/git"
+	"bluegreen/internal/tree"
+)
+
+// maxIndex is far above the index of a million long paths.
+const maxIndex = 1 << 30
+
+// Read reads the index file at path. A file that is not there is an empty
+// index: nothing was deployed yet.
+func Read(path string, hashSize int) (*Index, error) {
+	x, _, err := ReadKnown(path, hashSize, Mark{})
+	return x, err
+}
+
+// ReadKnown is Read, where the file may be the one that has the mark: then
+// known is true, and what else is remembered of that index holds.
+func ReadKnown(path string, hashSize int, mark Mark) (x *Index, known bool, err error) {
+	data, written, err := load(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return New(nil, hashSize), false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("reading the index: %w", err)
+	}
+	if x, known, err = parseKnown(data, hashSize, mark); err != nil {
+		return nil, false, fmt.Errorf("reading the index %q: %w", path, err)
+	}
+	x.Written = written
+	if known && mark.Written.Before(written) {
+		x.Written = mark.Written // a copy of the file was put back
+	}
+	return x, known, nil
+}
+
+func load(path string) (data []byte, written time.Time, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, written, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, written, err
+	}
+	if !st.Mode().IsRegular() || st.Size() > maxIndex {
+		return nil, written, fmt.Errorf("%q is not an index file", path)
+	}
+	data = make([]byte, st.Size())
+	_, err = io.ReadFull(f, data)
+	return data, st.ModTime(), err
+}
+
+const (
+	headerSize = 12
+	statSize   = 40 // ten numbers before the object name, the mode among them
+	flagStage  = 0x3000
+	flagMore   = 0x4000
+	flagLength = 0x0fff
+)
+
+// parseKnown reads an index that may be the marked one. Of that one git's
+// checksum, which takes a multiple of all else, is not computed: the CRC tells
+// whether the disk has damaged the file.
+func parseKnown(data []byte, hashSize int, mark Mark) (x *Index, known bool, err error) {
+	if n := len(data) - hashSize; n >= headerSize && mark.Sum != "" && hex.EncodeToString(data[n:]) == mark.Sum {
+		if crc32.ChecksumIEEE(data[:n]) != mark.CRC {
+			return nil, false, errors.New("checksum is wrong")
+		}
+		if x := scan(data[:n], hashSize, false); x != nil {
+			return x, true, nil
+		}
+	}
+	x, err = Parse(data, hashSize)
+	return x, false, err
+}
+
+// Parse reads an index of version 2, 3 or 4. It keeps data.
+func Parse(data []byte, hashSize int) (*Index, error) {
+	if len(data) < headerSize+hashSize || string(data[:4]) != "DIRC" {
+		return nil, errors.New("not an index file")
+	}
+	version := binary.BigEndian.Uint32(data[4:])
+	if version < 2 || version > 4 {
+		return nil, fmt.Errorf("version %d: %w", version, ErrUnsupported)
+	}
+	body, sum := data[:len(data)-hashSize], data[len(data)-hashSize:]
+	if !bytes.Equal(sum, make([]byte, hashSize)) { // zeros: index.skipHash
+		h := tree.NewHash(hashSize)
+		h.Write(body)
+		if !bytes.Equal(h.Sum(nil), sum) {
+			return nil, errors.New("checksum is wrong")
+		}
+	}
+	if x := scan(body, hashSize, true); x != nil {
+		return x, extensions(body[x.at[x.Len()]:])
+	}
+	return convert(body, version, hashSize)
+}
+
+// scan finds the entries of an index that is as we write it: of version 2, and
+// with nothing in an entry's flags but the length of its path. It returns nil
+// for another one and, if strict, for one that has an entry that git would not
+// write.
+func scan(body []byte, hashSize int, strict bool) *Index {
+	count := int(binary.BigEndian.Uint32(body[8:]))
+	fixed := statSize + hashSize + 2
+	if binary.BigEndian.Uint32(body[4:]) != 2 || count > len(body)/fixed {
+		return nil
+	}
+	x := &Index{hashSize: hashSize, data: body, at: make([]uint32, 1, count+1)}
+	x.at[0] = headerSize
+	var previous []byte
+	for at := headerSize; count > 0; count-- {
+		if len(body)-at < fixed {
+			return nil
+		}
+		flags := int(binary.BigEndian.Uint16(body[at+fixed-2:]))
+		n := flags
+		if flags == flagLength { // or longer
+			n = bytes.IndexByte(body[at+fixed:], 0)
+		}
+		next := at + (fixed+n+8)&^7
+		if flags > flagLength || n < 0 || next > len(body) {
+			return nil
+		}
+		if strict {
+			path := body[at+fixed : at+fixed+n]
+			if bytes.IndexByte(body[at+fixed:next], 0) != n || !fileMode(mode(body[at:])) || !safePath(path) || bytes.Compare(path, previous) <= 0 {
+				return nil
+			}
+			previous = path
+		}
+		x.at = append(x.at, uint32(next))
+		at = next
+	}
+	return x
+}
+
+// convert reads an index of any form that is supported.
+func convert(body []byte, version uint32, hashSize int) (*Index, error) {
+	count := binary.BigEndian.Uint32(body[8:])
+	p := &parser{rest: body[headerSize:], version: version, hashSize: hashSize}
+	entries := make([]Entry, 0, min(int(count), len(body)/(statSize+hashSize)))
+	for range count {
+		e, err := p.entry()
+		if err != nil {
+			return nil, err
+		}
+		if n := len(entries); n > 0 && e.Path <= entries[n-1].Path {
+			if e.Path == entries[n-1].Path {
+				continue // the further stages of an unmerged path
+			}
+			return nil, fmt.Errorf("%q is out of order", e.Path)
+		}
+		entries = append(entries, e)
+	}
+	return New(entries, hashSize), extensions(p.rest)
+}
+
+func fileMode(m tree.Mode) bool {
+	switch m {
+	case tree.File, tree.Executable, tree.Symlink, tree.Submodule:
+		return true
+	}
+	return false
+}
+
+type parser struct {
+	rest     []byte
+	version  uint32
+	hashSize int
+	previous string
+}
+
+var errShort = errors.New("file is cut short")
+
+func (p *parser) entry() (Entry, error) {
+	fixed := statSize + p.hashSize + 2
+	if len(p.rest) < fixed {
+		return Entry{}, errShort
+	}
+	e := Entry{Item: tree.Item{Mode: mode(p.rest), OID: git.OIDFromBytes(p.rest[statSize : statSize+p.hashSize])}, Stat: statIn(p.rest)}
+	if !fileMode(e.Mode) {
+		return Entry{}, fmt.Errorf("mode %o: %w", uint32(e.Mode), ErrUnsupported)
+	}
+	flags := binary.BigEndian.Uint16(p.rest[statSize+p.hashSize:])
+	if flags&flagStage != 0 {
+		e.Stat = Stat{} // unmerged: the file may hold anything
+	}
+	size := fixed
+	if flags&flagMore != 0 {
+		size += 2
+	}
+	if len(p.rest) < size {
+		return Entry{}, errShort
+	}
+	var err error
+	if p.version == 4 {
+		e.Path, err = p.compressedPath(size)
+	} else {
+		e.Path, err = p.paddedPath(size)
+	}
+	if err == nil && e.Path == "" {
+		// A split index names what replaces an entry by its number.
+		return Entry{}, fmt.Errorf("%q is not a path: %w", "", ErrUnsupported)
+	}
+	if err == nil && !safePath([]byte(e.Path)) {
+		err = fmt.Errorf("%q is not a path", e.Path)
+	}
+	p.previous = e.Path
+	return e, err
+}
+
+// paddedPath reads the path of version 2 and 3, whose entries are padded with
+// one to eight NULs to a multiple of eight bytes.
+func (p *parser) paddedPath(at int) (string, error) {
+	n := bytes.IndexByte(p.rest[at:], 0)
+	if n < 0 {
+		return "", errShort
+	}
+	path := string(p.rest[at : at+n])
+	size := (at + n + 8) &^ 7
+	if size > len(p.rest) {
+		return "", errShort
+	}
+	p.rest = p.rest[size:]
+	return path, nil
+}
+
+// compressedPath reads the path of version 4: how many bytes to take off the
+// end of the path before, and what to put there.
+func (p *parser) compressedPath(at int) (string, error) {
+	var cut uint64
+	for i := 0; ; i++ {
+		if at >= len(p.rest) || i > 4 {
+			return "", errShort
+		}
+		b := p.rest[at]
+		at++
+		cut = cut<<7 | uint64(b&0x7f)
+		if b&0x80 == 0 {
+			break
+		}
+		cut++ // git's offset encoding, which has no two forms of one number
+	}
+	n := bytes.IndexByte(p.rest[at:], 0)
+	if n < 0 || cut > uint64(len(p.previous)) {
+		return "", errShort
+	}
+	path := p.previous[:len(p.previous)-int(cut)] + string(p.rest[at:at+n])
+	p.rest = p.rest[at+n+1:]
+	return path, nil
+}
+
+// safePath tells whether path may be used below the web root. Git never writes
+// others; a damaged or forged index must not make us touch them.
+func safePath(path []byte) bool {
+	for {
+		part, rest, more := bytes.Cut(path, []byte{'/'})
+		switch string(part) {
+		case "", ".", "..":
+			return false
+		}
+		if !more {
+			return true
+		}
+		path = rest
+	}
+}
+
+// extensions looks for one that changes what the entries mean: its name begins
+// with a lower-case letter.
+func extensions(rest []byte) error {
+	for len(rest) >= 8 {
+		name, size := rest[:4], binary.BigEndian.Uint32(rest[4:])
+		if name[0] < 'A' || name[0] > 'Z' {
+			return fmt.Errorf("extension %q: %w", name, ErrUnsupported)
+		}
+		if uint64(size) > uint64(len(rest)-8) {
+			return errShort
+		}
+		rest = rest[8+size:]
+	}
+	return nil
+}
