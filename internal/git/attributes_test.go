@@ -38,7 +38,7 @@ func TestRules(t *testing.T) {
 		{name: "nothing"},
 		{name: "unrelated", file: "repo.git/config", text: "[gc]\n\tauto = 0\n"},
 		{name: "the repository's configuration", file: "repo.git/config", text: crlf, converts: true, calls: 1},
-		{name: "an included one", file: "repo.git/config", text: "[include]\n\tpath = ../more\n", calls: 1},
+		{name: "an included one", file: "repo.git/config", text: "[include]\n\tpath = ../more\n", calls: 2},
 		{name: "that of the work tree, not in use", file: "repo.git/config.worktree", text: crlf, calls: 1},
 		{name: "the account's", file: "home/.gitconfig", text: crlf, env: []string{"HOME=DIR/home", "GIT_CONFIG_GLOBAL="}, converts: true, calls: 1},
 		{name: "the account's, XDG", file: "xdg/git/config", text: crlf, env: []string{"XDG_CONFIG_HOME=DIR/xdg", "GIT_CONFIG_GLOBAL="}, converts: true, calls: 1},
