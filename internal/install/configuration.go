@@ -19,12 +19,13 @@ func (i *Installation) configPath() string { return path.Join(i.o.Repo, "bluegre
 // configure reads the configuration, or makes the one that will be written. It
 // is checked in either case.
 func (i *Installation) configure() error {
-	e, err := i.host.Look(i.configPath())
+	e, text, err := i.host.LookInto(i.configPath())
 	switch {
 	case err != nil:
 		return err
 	case e == nil:
 		o := i.o
+		i.trusted = true
 		return i.render(&templates.Site{
 			Environment: cmp.Or(o.Environment, o.HostName), Branch: cmp.Or(o.Branch, "master"),
 			Directory: cmp.Or(o.Directory, "/var/www/html"), Server: service(o.Web),
@@ -32,10 +33,7 @@ func (i *Installation) configure() error {
 	case !e.Mode.IsRegular():
 		return refuse("put the file itself there", "%s is there, and is not a regular file", i.configPath())
 	}
-	text, err := i.host.ReadFile(i.configPath())
-	if err != nil {
-		return err
-	}
+	i.trusted = i.trusts(e)
 	if err := i.parse(text); err != nil {
 		return err
 	}
@@ -143,16 +141,19 @@ func (i *Installation) differs(key, has, option, wanted string) error {
 
 func (i *Installation) planConfiguration(context.Context) ([]Change, error) {
 	file := i.configPath()
-	e, err := i.host.Look(file)
+	e, before, err := i.host.LookInto(file)
 	if err != nil {
 		return nil, err
+	}
+	if e != nil && i.trusts(e) != i.trusted {
+		return nil, refuse("look at it, then run this again", "somebody has just put another %s there", file)
+	}
+	if !i.trusted {
+		i.warn("%s was the account's own: the web root, the token and the commands by sudo that it names are left as they are; "+
+			"look at it now, then run this again", file)
 	}
 	if e == nil {
 		return i.file(file, i.text, host.Superuser(), 0o644)
-	}
-	before, err := i.host.ReadFile(file)
-	if err != nil {
-		return nil, err
 	}
 	if i.text == "" || string(before) == i.text {
 		return i.take(file, e, 0o644)

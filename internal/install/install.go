@@ -41,9 +41,11 @@ type Installation struct {
 	Work
 	o        Options
 	cfg      *config.Config // as it is, or as it will be
+	trusted  bool           // root may do what cfg asks for; see trust.go
 	text     string         // of the configuration as it is to be; "" leaves it as it is
 	record   *Record
 	recorded bool   // the record is on disk
+	web      string // as it was asked for
 	asked    bool   // the API
 	answer   string // what it has against a promotion; "" for nothing
 }
@@ -82,14 +84,9 @@ func (i *Installation) prepare() error {
 	if err := i.checkRepo(); err != nil {
 		return err
 	}
-	if err := i.readRecord(); err != nil {
-		return err
-	}
-	i.o.Web = cmp.Or(i.o.Web, i.record.Web, "apache")
-	if err := i.configure(); err != nil {
-		return err
-	}
-	if err := i.checkDirectory(); err != nil {
+	i.web = i.o.Web
+	i.refresh = i.lookAgain
+	if err := i.lookAgain(); err != nil {
 		return err
 	}
 	i.steps = []step{
@@ -97,7 +94,7 @@ func (i *Installation) prepare() error {
 		{"packages", "git takes the pushes, the web server serves, sudo runs what the configuration allows", i.planPackages},
 		{"account", "pushes come in as an account of their own, without a password", i.planAccount},
 		{"web root", "the account writes what the web server serves", i.planWebRoot},
-		{"programs", "root's own, so that no pusher can replace them", i.planPrograms},
+		{"programs", "root's own, in directories of root's", i.planPrograms},
 		{"repository", "what is pushed is stored here", i.planRepository},
 		{"configuration", "what is deployed, and how it is checked; root's own", i.planConfiguration},
 		{"token", "for the account alone, to move the floating IP", i.planToken},
@@ -106,8 +103,25 @@ func (i *Installation) prepare() error {
 		{"settings", "git asks the hooks, checks what it gets, and makes it durable", i.planSettings},
 		{"keys", "each key may push and fetch here, and look; no shell", i.planKeys},
 		{"boot", "a crash is recovered from before the web server starts", i.planUnit},
+		{"guard", "what the account puts in the place of root's own is refused by the next run", i.planGuard},
 	}
 	return nil
+}
+
+// lookAgain reads what another installation may have changed: the record and
+// the configuration.
+func (i *Installation) lookAgain() error {
+	if err := i.readRecord(); err != nil {
+		return err
+	}
+	i.o.Web = cmp.Or(i.web, i.record.Web, "apache")
+	if err := i.checkGuarded(); err != nil {
+		return err
+	}
+	if err := i.configure(); err != nil {
+		return err
+	}
+	return i.checkDirectory()
 }
 
 // checkOptions looks at each option by itself.

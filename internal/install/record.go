@@ -1,6 +1,7 @@
 package install
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -33,6 +34,9 @@ type Record struct {
 	// Tokens has the files of tokens, with whose they were; nil for one that was
 	// not there.
 	Tokens map[string]*Owner `json:"tokens,omitempty"`
+	// Guarded are files and directories that the last installation has left as
+	// root's.
+	Guarded []string `json:"guarded,omitempty"`
 }
 
 // A Setting is a key of git's configuration.
@@ -138,10 +142,6 @@ func (r *Record) text() (string, error) {
 }
 
 func (i *Installation) planRecord(context.Context) ([]Change, error) {
-	// Another installation may have written it before this one was alone.
-	if err := i.readRecord(); err != nil {
-		return nil, err
-	}
 	return joined(func() ([]Change, error) {
 		if i.recorded && i.record.Web == i.o.Web {
 			return nil, nil
@@ -156,9 +156,10 @@ func (i *Installation) planRecord(context.Context) ([]Change, error) {
 // made here belonged to nobody before.
 func (i *Installation) rememberOwner(path string, e *host.Entry) error {
 	return i.remember(func(r *Record) {
-		if _, known := r.Owners[path]; known || slices.Contains(r.Made, path) {
+		if _, known := r.Owners[path]; known || slices.Contains(r.Made, path) && isRoot(e) {
 			return
 		}
+		r.Made = slices.DeleteFunc(r.Made, func(made string) bool { return made == path }) // it was another one
 		if r.Owners == nil {
 			r.Owners = map[string]Owner{}
 		}
@@ -176,15 +177,29 @@ func (i *Installation) rememberMade(path string) error {
 }
 
 // take plans that something of the account's becomes root's, and remembers
-// whose it was.
+// whose it was. A file is written anew: whoever has it open could go on writing
+// to the old one.
 func (i *Installation) take(path string, e *host.Entry, perm fs.FileMode) ([]Change, error) {
+	if !isRoot(e) && slices.Contains(i.record.Guarded, path) {
+		return nil, i.replaced(path, e)
+	}
 	changes, err := i.owned(path, e, host.Superuser(), perm)
 	for n, c := range changes {
 		changes[n].do = func(ctx context.Context) error {
 			if err := i.rememberOwner(path, e); err != nil {
 				return err
 			}
-			return c.do(ctx)
+			if e.Mode.IsDir() {
+				return c.do(ctx)
+			}
+			now, text, err := i.host.LookInto(path)
+			if err == nil && (now == nil || !now.Mode.IsRegular()) {
+				err = fmt.Errorf("%q is not a regular file any more", path)
+			}
+			if err != nil {
+				return err
+			}
+			return i.host.WriteFile(path, bytes.NewReader(text), host.Superuser(), perm)
 		}
 	}
 	return changes, err

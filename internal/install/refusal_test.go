@@ -175,6 +175,11 @@ func refusedSystems() map[string]refusalCase {
 			s.mkdir("/etc/bluegreen", 0o755)
 			must(s, syscall.Mkfifo(s.path(TokenPath), 0o600))
 		}, "the token's place /etc/bluegreen/token is not a regular file", "remove it"},
+		"a token that may be something else": {func(s *server, _ *Options) {
+			s.write(toml, "environment = \"blue\"\n[promotion]\nip = \"203.0.113.10\"\ndroplets = { blue = 1 }\n"+
+				"api_url = \"http://127.0.0.1:9\"\ntoken_file = \"/etc/secret\"\n", 0o644)
+			s.write("/etc/secret", "a password\n", 0o640)
+		}, "/etc/secret, the token's file, is there already, and is not deploy's alone", "chown deploy: /etc/secret && chmod 600 /etc/secret"},
 		"a token of another account": {func(s *server, o *Options) {
 			s.cloud(o)
 			s.mkdir(recordsDir, 0o755)

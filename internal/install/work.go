@@ -82,6 +82,9 @@ type Work struct {
 	title    string // "install sample_app", in the log
 	steps    []step
 	warnings []string
+	// refresh looks again at what was known before this work was alone on the
+	// host; may be nil.
+	refresh func() error
 }
 
 // Plan looks at the host, changes nothing, and returns the steps that have
@@ -114,6 +117,11 @@ func (w *Work) Do(ctx context.Context, done func(Step, Change)) (int, error) {
 		return 0, &Incomplete{Step: "lock", Err: err}
 	}
 	defer one.Release()
+	if w.refresh != nil {
+		if err := w.refresh(); err != nil {
+			return 0, err
+		}
+	}
 	if _, err := w.Plan(ctx); err != nil {
 		return 0, err
 	}
