@@ -201,6 +201,22 @@ func (i *Installation) checkDirectory() error {
 		return refuse("choose another one with --directory or --repo",
 			"the web root %q and the repository %q must not lie in each other", dir, repo)
 	}
+	return i.checkShared(dir)
+}
+
+// checkShared refuses the web root of another repository: each deployment would
+// take away what the other one has put there.
+func (i *Installation) checkShared(dir string) error {
+	others, err := otherRecords(i.host, i.o.Repo)
+	if err != nil {
+		return err
+	}
+	for _, other := range others {
+		if other.Directory != "" && overlap(i.host.Resolve(dir), i.host.Resolve(other.Directory)) {
+			return refuse("give each repository its own, with --directory, or deploy.directory in its configuration",
+				"the web root %q is that of %s, %q", dir, other.Repo, other.Directory)
+		}
+	}
 	return nil
 }
 

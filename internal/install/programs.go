@@ -12,8 +12,15 @@ import (
 	"bluegreen/internal/install/host"
 )
 
+// procReceive is the hook that git asks for the refs in refsKey, and without
+// which it refuses them.
+const (
+	procReceive = "proc-receive"
+	refsKey     = "receive.procReceiveRefs"
+)
+
 // hooks are the programs that git runs.
-func hooks() []string { return []string{"pre-receive", "proc-receive", "post-receive"} }
+func hooks() []string { return []string{"pre-receive", procReceive, "post-receive"} }
 
 // programs maps each place of a program on the server to its name.
 func programs() []struct{ path, name string } {
@@ -41,7 +48,10 @@ func (i *Installation) planPrograms(context.Context) ([]Change, error) {
 	if err := i.lookForPackage(); err != nil {
 		return nil, err
 	}
-	var changes []Change
+	changes, err := i.planProgramsDir()
+	if err != nil {
+		return nil, err
+	}
 	for _, p := range programs() {
 		source, err := i.source(p.name)
 		if err != nil {
@@ -73,6 +83,18 @@ func (i *Installation) planPrograms(context.Context) ([]Change, error) {
 		}})
 	}
 	return changes, nil
+}
+
+// planProgramsDir plans whose the programs' directory is, where there is one.
+func (i *Installation) planProgramsDir() ([]Change, error) {
+	e, err := i.host.Follow(ProgramsDir)
+	if err != nil || e == nil {
+		return nil, err
+	}
+	if !e.Mode.IsDir() {
+		return nil, refuse("move it away, then run this again", "%s is not a directory", ProgramsDir)
+	}
+	return i.owned(ProgramsDir, e, host.Superuser(), 0o755)
 }
 
 // lookForPackage warns where the program that runs is a copy that install has
@@ -111,9 +133,6 @@ func (i *Installation) installProgram(ctx context.Context, source, file string) 
 	e, err := i.host.Follow(dir)
 	if err == nil && e == nil {
 		err = i.host.Mkdir(dir, host.Superuser(), 0o755)
-	}
-	if err == nil && e != nil && !isRoot(e) && dir == ProgramsDir {
-		err = i.host.Own(dir, host.Superuser().UID, host.Superuser().GID, 0o755)
 	}
 	if err != nil {
 		return err

@@ -20,6 +20,8 @@ type Record struct {
 	User string `json:"user"`
 	// Web is the web server, so that the next install does not ask for another.
 	Web string `json:"web"`
+	// Directory is the web root, so that no other repository takes it.
+	Directory string `json:"directory,omitempty"`
 	// Hooks tells what the hook that was there before is called now, "" where
 	// there was none.
 	Hooks map[string]string `json:"hooks,omitempty"`
@@ -143,11 +145,12 @@ func (r *Record) text() (string, error) {
 
 func (i *Installation) planRecord(context.Context) ([]Change, error) {
 	return joined(func() ([]Change, error) {
-		if i.recorded && i.record.Web == i.o.Web {
+		dir := i.cfg.Deploy.Directory
+		if i.recorded && i.record.Web == i.o.Web && i.record.Directory == dir {
 			return nil, nil
 		}
 		return []Change{{"write " + RecordPath(i.o.Repo) + ", what was here before, for uninstall", func(context.Context) error {
-			return i.remember(func(r *Record) { r.Web = i.o.Web })
+			return i.remember(func(r *Record) { r.Web, r.Directory = i.o.Web, dir })
 		}}}, nil
 	}, i.makeLog)
 }

@@ -175,6 +175,14 @@ func refusedSystems() map[string]refusalCase {
 			s.mkdir("/etc/bluegreen", 0o755)
 			must(s, syscall.Mkfifo(s.path(TokenPath), 0o600))
 		}, "the token's place /etc/bluegreen/token is not a regular file", "remove it"},
+		"another repository's web root": {func(s *server, _ *Options) {
+			s.mkdir(recordsDir, 0o755)
+			s.write(RecordPath("/srv/shop"), `{"repo": "/srv/shop", "user": "shop", "directory": "/var/www"}`, 0o644)
+		}, `the web root "/var/www/html" is that of /srv/shop, "/var/www"`, "with --directory"},
+		"programs that are a file": {func(s *server, _ *Options) {
+			s.mkdir("/usr/local/lib", 0o755)
+			s.write(ProgramsDir, "", 0o644)
+		}, ProgramsDir + " is not a directory", "move it away"},
 		"a token that may be something else": {func(s *server, _ *Options) {
 			s.write(toml, "environment = \"blue\"\n[promotion]\nip = \"203.0.113.10\"\ndroplets = { blue = 1 }\n"+
 				"api_url = \"http://127.0.0.1:9\"\ntoken_file = \"/etc/secret\"\n", 0o644)

@@ -165,6 +165,10 @@ func systemSteps() []stepCase {
 			must(s, os.Symlink("../../bin/bluegreen", s.path(CommandPath)))
 		}, want: append(programLines(CommandPath), "give /usr/local/lib/bluegreen/pre-receive to root (0755)"),
 			after: func(s *server) { s.is("/usr/bin/bluegreen", "0755") }},
+		{name: "a directory that a crash has left", step: "programs", before: func(s *server, o *Options) {
+			s.do(s.only(*o, "programs"))
+			must(s, os.Chmod(s.path(ProgramsDir), 0o700))
+		}, want: []string{"give /usr/local/lib/bluegreen to root (0755)"}},
 		{name: "as packages lay them out", step: "programs", before: func(s *server, o *Options) {
 			s.do(s.only(*o, "programs"))
 			o.Programs = s.path("/usr/local/bin")

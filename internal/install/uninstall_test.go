@@ -129,7 +129,7 @@ func TestTokensOfTwo(t *testing.T) {
 	s.git("init", "--quiet", "--bare", "--initial-branch=master", home+"/shop")
 	s.mkdir("/srv", 0o755)
 	must(t, os.Rename(s.path(home+"/shop"), s.path(shop)))
-	s.write(shop+"/bluegreen.toml", strings.ReplaceAll(s.read(toml), TokenPath, token), 0o644)
+	s.write(shop+"/bluegreen.toml", strings.NewReplacer(TokenPath, token, "/var/www/html", "/var/www/shop").Replace(s.read(toml)), 0o644)
 	o.Repo, o.Keys = shop, nil
 	s.install(o)
 	s.is(token, "0600")
@@ -185,6 +185,46 @@ func TestChangedSince(t *testing.T) {
 	}
 	s.is(keys, "0600")
 	s.owned(accountIDs(), keys, home+"/.ssh")
+}
+
+// TestRefsOfNoHook unsets what git would ask a hook for that is gone, also where
+// somebody has set it to something else since: every push would be refused.
+func TestRefsOfNoHook(t *testing.T) {
+	t.Parallel()
+	const key = "receive.procReceiveRefs"
+	for _, values := range [][]string{{"refs/tags", "refs/heads/master"}, {"refs/heads/main", "refs/tags", "refs/heads/master"}, {"refs"}} {
+		s := newServer(t).furnish()
+		s.git("config", "--file", repo+"/config", key, "refs/heads/former")
+		s.install(s.options())
+		s.git("config", "--file", repo+"/config", "--unset-all", key)
+		for _, value := range values {
+			s.git("config", "--file", repo+"/config", "--add", key, value)
+		}
+		s.uninstall()
+		if config := s.read(repo + "/config"); strings.Contains(strings.ToLower(config), strings.ToLower("procReceiveRefs")) {
+			t.Errorf("%q: the configuration is\n%s", values, config)
+		}
+	}
+	s := newServer(t).furnish()
+	s.write(repo+"/hooks/proc-receive", "somebody's", 0o755)
+	s.git("config", "--file", repo+"/config", key, "refs/heads/former")
+	s.install(s.options())
+	s.uninstall()
+	if got := s.git("config", "--file", repo+"/config", "--get-all", key); got != "refs/heads/former\n" {
+		t.Errorf("with a hook that comes back it is %q", got)
+	}
+}
+
+// TestUndoneMeanwhile does what is left to undo, not what was when it looked.
+func TestUndoneMeanwhile(t *testing.T) {
+	t.Parallel()
+	s := newServer(t).furnish()
+	s.install(s.options())
+	early := s.removal(repo)
+	s.uninstall()
+	if lines := s.do(&early.Work); len(lines) > 0 || early.Recorded() {
+		t.Errorf("it does %q", lines)
+	}
 }
 
 // TestKeysMade gives files that install has made to the account, where others
