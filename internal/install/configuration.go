@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
+	"strings"
 
 	templates "bluegreen/install"
 	"bluegreen/internal/config"
@@ -83,13 +85,33 @@ func (i *Installation) render(site *templates.Site) error {
 	if o.IP != "" && o.Droplets[site.Environment] == 0 {
 		return wrongOption("--ip needs --droplet %s=ID, the droplet of this environment, and one for each other", site.Environment)
 	}
+	if o.IP != "" && len(o.Droplets) == 1 {
+		return wrongOption("--ip needs one more --droplet NAME=ID for each other environment: traffic that is nowhere else cannot move here")
+	}
 	site.IP, site.Droplets, site.TokenFile, site.APIURL, site.MetadataURL = o.IP, o.Droplets, TokenPath, o.APIURL, o.MetadataURL
 	text, err := templates.Render(templates.Configuration, site)
 	if err != nil {
 		return err
 	}
 	i.text = string(text)
-	return i.parse(text)
+	err = i.parse(text)
+	if wrong := (*config.Error)(nil); errors.As(err, &wrong) { // of a file that is not there yet
+		return wrongOption("%s: %s", optionFor(wrong.Key), wrong.Msg)
+	}
+	return err
+}
+
+// optionFor names the option that gives a key its value.
+func optionFor(key string) string {
+	switch name := key[strings.LastIndexByte(key, '.')+1:]; name {
+	case "environment", "branch", "directory", "ip":
+		return "--" + name
+	case "droplets":
+		return "--droplet"
+	case "api_url", "metadata_url":
+		return "--" + strings.ReplaceAll(name, "_", "-")
+	}
+	return key
 }
 
 func (i *Installation) parse(text []byte) error {
@@ -153,7 +175,12 @@ func (i *Installation) planConfiguration(context.Context) ([]Change, error) {
 			"look at it now, then run this again", file)
 	}
 	if e == nil {
-		return i.file(file, i.text, host.Superuser(), 0o644)
+		return []Change{{fmt.Sprintf("write %s (root, 0644)", file), func(context.Context) error {
+			if err := i.rememberMade(file); err != nil {
+				return err
+			}
+			return i.writeFile(file, i.text, host.Superuser(), 0o644)
+		}}}, nil
 	}
 	if i.text == "" || string(before) == i.text {
 		return i.take(file, e, 0o644)

@@ -34,6 +34,7 @@ type Options struct {
 	APIURL      string         // default: DigitalOcean's
 	MetadataURL string         // default: the droplet's own
 	Programs    string         // where the four programs are, outside of Root
+	Version     string         // theirs
 }
 
 // An Installation is the work of setting a server up.
@@ -193,7 +194,7 @@ func (i *Installation) checkRepo() error {
 func (i *Installation) checkDirectory() error {
 	dir, repo := i.cfg.Deploy.Directory, i.o.Repo
 	realDir, realRepo := i.host.Resolve(dir), i.host.Resolve(repo)
-	if system(dir) || system(realDir) {
+	if taken(dir) || taken(realDir) {
 		return refuse("choose a directory that has nothing else in it, such as /var/www/html",
 			"%s is no place for a web root: what is there belongs to the system", dir)
 	}
@@ -201,8 +202,30 @@ func (i *Installation) checkDirectory() error {
 		return refuse("choose another one with --directory or --repo",
 			"the web root %q and the repository %q must not lie in each other", dir, repo)
 	}
+	a, err := i.account()
+	if err != nil {
+		return err
+	}
+	if home := i.host.Resolve(a.Home); within(a.Home, dir) || within(home, realDir) {
+		return refuse("choose a directory of its own below it, or another one, with --directory",
+			"the web root %q has the home of %s in it: whoever pushes would write what its shell and ssh read", dir, a.Name)
+	}
 	return i.checkShared(dir)
 }
+
+// taken tells whether a directory is, or may become, more than a web root:
+// programs run what is there, or read their settings in it.
+func taken(dir string) bool {
+	for _, whole := range []string{"/root", "/usr", "/var/backups", "/var/cache", "/var/lib", "/var/log", "/var/mail", "/var/spool"} {
+		if within(dir, whole) {
+			return true
+		}
+	}
+	return system(dir) || path.Dir(dir) == "/home" || strings.Contains(dir, "/.")
+}
+
+// within tells whether a path is below a directory, or is that.
+func within(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
 
 // checkShared refuses the web root of another repository: each deployment would
 // take away what the other one has put there.
@@ -221,14 +244,14 @@ func (i *Installation) checkShared(dir string) error {
 }
 
 func overlap(a, b string) bool {
-	return a == b || strings.HasPrefix(a, b+"/") || strings.HasPrefix(b, a+"/")
+	return within(a, b) || within(b, a)
 }
 
 // system tells whether a directory is the system's as a whole.
 func system(dir string) bool {
 	for _, whole := range []string{"/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys",
 		ProgramsDir, recordsDir, path.Dir(LogPath)} {
-		if dir == whole || strings.HasPrefix(dir, whole+"/") {
+		if within(dir, whole) {
 			return true
 		}
 	}
@@ -267,7 +290,7 @@ func (i *Installation) Hints() []string {
 		}
 	}
 	if text, err := i.host.ReadFile(i.authorizedKeys()); err != nil || !strings.Contains(string(text), i.o.Repo+" ssh ") {
-		hints = append(hints, "no key may push here yet: bluegreen install --key id_ed25519.pub …")
+		hints = append(hints, fmt.Sprintf("no key may push here yet: bluegreen install --user %s --repo %s --key id_ed25519.pub", i.o.User, i.o.Repo))
 	}
 	return hints
 }

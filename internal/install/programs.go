@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"bluegreen/internal/command"
@@ -44,7 +45,7 @@ func (i *Installation) source(name string) (string, error) {
 		"there is no program %s in %s", name, i.o.Programs)
 }
 
-func (i *Installation) planPrograms(context.Context) ([]Change, error) {
+func (i *Installation) planPrograms(ctx context.Context) ([]Change, error) {
 	if err := i.lookForPackage(); err != nil {
 		return nil, err
 	}
@@ -63,6 +64,9 @@ func (i *Installation) planPrograms(context.Context) ([]Change, error) {
 		}
 		if e != nil && e.Mode.IsDir() {
 			return nil, refuse("move it away, then run this again", "%s is a directory", p.path)
+		}
+		if err := i.checkInPlace(ctx, source, p.path); err != nil {
+			return nil, err
 		}
 		same := false
 		if e != nil && e.Mode.IsRegular() {
@@ -83,6 +87,27 @@ func (i *Installation) planPrograms(context.Context) ([]Change, error) {
 		}})
 	}
 	return changes, nil
+}
+
+// checkInPlace looks whether a program is what it should be, where there is none
+// to compare it with: it is installed from its own place.
+func (i *Installation) checkInPlace(ctx context.Context, source, file string) error {
+	from, err := os.Stat(source)
+	if err != nil {
+		return err
+	}
+	at, err := os.Stat(filepath.Join(i.o.Root, file))
+	if err != nil || !os.SameFile(from, at) {
+		return nil
+	}
+	said, err := command.Read(ctx, command.Command{Argv: []string{source, "--version"}, Timeout: 10 * time.Second})
+	if err == nil && strings.TrimSpace(said) != path.Base(file)+" "+i.o.Version {
+		err = fmt.Errorf("it says it is %.100q, and this is version %s", strings.TrimSpace(said), i.o.Version)
+	}
+	if err != nil {
+		return refuse("install it anew, from the directory of a package or of \"make\": --programs DIR", "%s is not the program that it should be: %v", file, err)
+	}
+	return nil
 }
 
 // planProgramsDir plans whose the programs' directory is, where there is one.

@@ -57,7 +57,8 @@ type Owner struct {
 // RecordPath returns where the record of a repository is.
 func RecordPath(repo string) string { return path.Join(recordsDir, path.Base(repo)+".json") }
 
-// readRecord reads the record of a repository; nil where there is none.
+// readRecord reads the record of a repository, or of another one of its name;
+// nil where there is none.
 func readRecord(h *host.Host, repo string) (*Record, error) {
 	text, err := h.ReadFile(RecordPath(repo))
 	if missing(err) {
@@ -70,10 +71,6 @@ func readRecord(h *host.Host, repo string) (*Record, error) {
 	if err := json.Unmarshal(text, r); err != nil {
 		return nil, fmt.Errorf("reading %q: %w", RecordPath(repo), err)
 	}
-	if r.Repo != repo {
-		return nil, refuse("give one of the repositories another name",
-			"another repository of that name is set up here already: %q", r.Repo)
-	}
 	return r, nil
 }
 
@@ -85,6 +82,10 @@ func (i *Installation) readRecord() error {
 	}
 	if i.recorded = r != nil; !i.recorded {
 		r = &Record{Repo: i.o.Repo, User: i.o.User}
+	}
+	if r.Repo != i.o.Repo {
+		return refuse("give one of the repositories another name",
+			"another repository of that name is set up here already: %q", r.Repo)
 	}
 	if r.User != i.o.User {
 		return refuse("uninstall it first: bluegreen uninstall --repo "+i.o.Repo,

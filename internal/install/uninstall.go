@@ -42,6 +42,9 @@ func (r *Removal) lookAgain() error {
 	if r.record, err = readRecord(r.host, r.repo); err != nil || r.record == nil {
 		return err
 	}
+	if r.record.Repo != r.repo {
+		return refuse("bluegreen uninstall --repo "+r.record.Repo, "%s was not set up by install; of that name %s was", r.repo, r.record.Repo)
+	}
 	r.steps = []step{
 		{"settings", "git asks the hooks no more", r.planSettings},
 		{"hooks", "the hooks that were there before are put back", r.planHooks},
@@ -171,6 +174,9 @@ func (r *Removal) giveBack(path string) ([]Change, error) {
 			return nil, err
 		}
 		former, known = Owner{a.UID, a.GID, e.Mode.Perm()}, true
+		if strings.Contains(path, "/.ssh") {
+			former.Mode &= 0o700 // as ssh and sshd make them
+		}
 	}
 	if !known {
 		return nil, nil
@@ -188,11 +194,10 @@ func (r *Removal) planConfiguration(context.Context) ([]Change, error) {
 }
 
 func (r *Removal) planKeys(context.Context) ([]Change, error) {
-	a, err := r.account()
-	if err != nil || a == nil {
+	file, err := r.authorizedKeys()
+	if err != nil || file == "" {
 		return nil, err
 	}
-	file := path.Join(a.Home, ".ssh/authorized_keys")
 	e, err := r.host.Look(file)
 	if err != nil || e != nil && !e.Mode.IsRegular() {
 		return nil, err
@@ -207,6 +212,25 @@ func (r *Removal) planKeys(context.Context) ([]Change, error) {
 	}
 	more, err := r.planKeysPlaces(file, rest)
 	return append(changes, more...), err
+}
+
+// authorizedKeys is the file of the keys, also where the account is gone and the
+// record alone tells; "" where that does not.
+func (r *Removal) authorizedKeys() (string, error) {
+	const place = "/.ssh/authorized_keys"
+	a, err := r.account()
+	if err != nil {
+		return "", err
+	}
+	if a != nil {
+		return a.Home + place, nil
+	}
+	for _, file := range slices.Concat(r.record.Made, r.record.Guarded, slices.Collect(maps.Keys(r.record.Owners))) {
+		if strings.HasSuffix(file, place) {
+			return file, nil
+		}
+	}
+	return "", nil
 }
 
 // planKeysLines plans that our lines go, and returns what is left then.

@@ -36,12 +36,12 @@ func TestUninstall(t *testing.T) {
 			t.Errorf("/%s has been left", path)
 		}
 	}
-	for _, path := range []string{"/var/www/html/index.html", repo + "/HEAD", toml, LogPath} {
+	for _, path := range []string{"/var/www/html/index.html", repo + "/HEAD", LogPath} {
 		if after[path[1:]] != installed[path[1:]] {
 			t.Errorf("%s is %q, and was %q", path, after[path[1:]], installed[path[1:]])
 		}
 	}
-	s.owned(accountIDs(), repo+"/hooks", home)
+	s.owned(accountIDs(), repo+"/hooks", home, toml)
 	if r := s.removal(repo); r.Recorded() || len(s.do(&r.Work)) > 0 {
 		t.Error("it is not known that nothing is left to undo")
 	}
@@ -59,6 +59,8 @@ func TestReinstalled(t *testing.T) {
 	// git leaves the section of a setting that is gone.
 	after := s.snapshot()
 	after[repo[1:]+"/config"] = installed[repo[1:]+"/config"]
+	// The configuration was not there then, and is now.
+	after[RecordPath(repo)[1:]] = installed[RecordPath(repo)[1:]]
 	same(t, "the second installation", installed, after)
 	s.uninstall()
 	must(t, os.Remove(s.path(toml)))
@@ -235,7 +237,8 @@ func TestKeysMade(t *testing.T) {
 	s.install(s.options())
 	s.write(keys, s.read(keys)+publicKey("eve")+" eve\n", 0o644)
 	s.uninstall()
-	s.is(keys, "0644")
+	s.is(keys, "0600")
+	s.is(home+"/.ssh", "0700")
 	s.owned(accountIDs(), keys, home+"/.ssh")
 }
 
@@ -261,6 +264,47 @@ func TestGone(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAccountGone takes the keys of an account away that is gone: another one
+// could come to have its home.
+func TestAccountGone(t *testing.T) {
+	t.Parallel()
+	for _, there := range []string{"", publicKey("bob") + " bob\n"} {
+		s := newServer(t).furnish()
+		if there != "" {
+			s.mkdir(home+"/.ssh", 0o700)
+			s.write(keys, there, 0o600)
+			s.give(home + "/.ssh")
+		}
+		s.install(s.options())
+		s.write("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n", 0o644)
+		s.uninstall()
+		if there == "" {
+			if left := s.snapshot()[home[1:]+"/.ssh"]; left != "" {
+				t.Errorf("of the keys is left %q", left)
+			}
+			continue
+		}
+		s.is(keys, "0600")
+		if got := s.read(keys); got != there {
+			t.Errorf("the keys are %q, want %q", got, there)
+		}
+	}
+}
+
+// TestElsewhere names the repository that was set up, where another one of its
+// name is asked for.
+func TestElsewhere(t *testing.T) {
+	t.Parallel()
+	s := newServer(t).furnish()
+	s.install(s.options())
+	_, err := Uninstall(s.root, "/root/sample_app")
+	refusal := (*Refusal)(nil)
+	if !errors.As(err, &refusal) || refusal.Hint != "bluegreen uninstall --repo /home/deploy/sample_app" ||
+		refusal.Reason != "/root/sample_app was not set up by install; of that name /home/deploy/sample_app was" {
+		t.Errorf("got %v, %+v", err, refusal)
 	}
 }
 
