@@ -130,7 +130,7 @@ func (s *server) enter(as *host.Account, argv []string) []string {
 
 // options are those that most tests want: one key, and programs.
 func (s *server) options() Options {
-	return Options{Root: s.root, HostName: "blue", Programs: s.programs, Keys: []string{s.key("ann")}}
+	return Options{Root: s.root, HostName: "blue", Programs: s.programs, Version: "the first", Keys: []string{s.key("ann")}}
 }
 
 func (s *server) prepare(o Options) *Installation {
