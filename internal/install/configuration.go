@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
+	"strings"
 
 	templates "bluegreen/install"
 	"bluegreen/internal/config"
@@ -19,12 +21,13 @@ func (i *Installation) configPath() string { return path.Join(i.o.Repo, "bluegre
 // configure reads the configuration, or makes the one that will be written. It
 // is checked in either case.
 func (i *Installation) configure() error {
-	e, err := i.host.Look(i.configPath())
+	e, text, err := i.host.LookInto(i.configPath())
 	switch {
 	case err != nil:
 		return err
 	case e == nil:
 		o := i.o
+		i.trusted = true
 		return i.render(&templates.Site{
 			Environment: cmp.Or(o.Environment, o.HostName), Branch: cmp.Or(o.Branch, "master"),
 			Directory: cmp.Or(o.Directory, "/var/www/html"), Releases: o.Releases, Server: service(o.Web),
@@ -32,10 +35,7 @@ func (i *Installation) configure() error {
 	case !e.Mode.IsRegular():
 		return refuse("put the file itself there", "%s is there, and is not a regular file", i.configPath())
 	}
-	text, err := i.host.ReadFile(i.configPath())
-	if err != nil {
-		return err
-	}
+	i.trusted = i.trusts(e)
 	if err := i.parse(text); err != nil {
 		return err
 	}
@@ -86,13 +86,33 @@ func (i *Installation) render(site *templates.Site) error {
 	if o.IP != "" && o.Droplets[site.Environment] == 0 {
 		return wrongOption("--ip needs --droplet %s=ID, the droplet of this environment, and one for each other", site.Environment)
 	}
+	if o.IP != "" && len(o.Droplets) == 1 {
+		return wrongOption("--ip needs one more --droplet NAME=ID for each other environment: traffic that is nowhere else cannot move here")
+	}
 	site.IP, site.Droplets, site.TokenFile, site.APIURL, site.MetadataURL = o.IP, o.Droplets, TokenPath, o.APIURL, o.MetadataURL
 	text, err := templates.Render(templates.Configuration, site)
 	if err != nil {
 		return err
 	}
 	i.text = string(text)
-	return i.parse(text)
+	err = i.parse(text)
+	if wrong := (*config.Error)(nil); errors.As(err, &wrong) { // of a file that is not there yet
+		return wrongOption("%s: %s", optionFor(wrong.Key), wrong.Msg)
+	}
+	return err
+}
+
+// optionFor names the option that gives a key its value.
+func optionFor(key string) string {
+	switch name := key[strings.LastIndexByte(key, '.')+1:]; name {
+	case "environment", "branch", "directory", "ip":
+		return "--" + name
+	case "droplets":
+		return "--droplet"
+	case "api_url", "metadata_url":
+		return "--" + strings.ReplaceAll(name, "_", "-")
+	}
+	return key
 }
 
 func (i *Installation) parse(text []byte) error {
@@ -146,16 +166,24 @@ func (i *Installation) differs(key, has, option, wanted string) error {
 
 func (i *Installation) planConfiguration(context.Context) ([]Change, error) {
 	file := i.configPath()
-	e, err := i.host.Look(file)
+	e, before, err := i.host.LookInto(file)
 	if err != nil {
 		return nil, err
+	}
+	if e != nil && i.trusts(e) != i.trusted {
+		return nil, refuse("look at it, then run this again", "somebody has just put another %s there", file)
+	}
+	if !i.trusted {
+		i.warn("%s was the account's own: the web root, the token and the commands by sudo that it names are left as they are; "+
+			"look at it now, then run this again", file)
 	}
 	if e == nil {
-		return i.file(file, i.text, host.Superuser(), 0o644)
-	}
-	before, err := i.host.ReadFile(file)
-	if err != nil {
-		return nil, err
+		return []Change{{fmt.Sprintf("write %s (root, 0644)", file), func(context.Context) error {
+			if err := i.rememberMade(file); err != nil {
+				return err
+			}
+			return i.writeFile(file, i.text, host.Superuser(), 0o644)
+		}}}, nil
 	}
 	if i.text == "" || string(before) == i.text {
 		return i.take(file, e, 0o644)

@@ -212,7 +212,7 @@ func TestNext(t *testing.T) {
 	}{
 		"home":       {func(*Options) {}, []string{"git remote add blue deploy@192.0.2.1:sample_app", "git push blue master"}, ""},
 		"elsewhere":  {func(o *Options) { o.Repo, o.Branch = "/srv/app.git", "main" }, []string{"git remote add blue deploy@192.0.2.1:/srv/app.git", "git push blue main"}, ""},
-		"no key":     {func(o *Options) { o.Keys = nil }, []string{"git remote add blue deploy@192.0.2.1:sample_app", "git push blue master"}, "no key may push here yet: bluegreen install --key"},
+		"no key":     {func(o *Options) { o.Keys = nil }, []string{"git remote add blue deploy@192.0.2.1:sample_app", "git push blue master"}, "no key may push here yet: bluegreen install --user deploy --repo /home/deploy/sample_app --key id_ed25519.pub"},
 		"Apache's":   {func(o *Options) { o.Directory = "/srv/site" }, nil, "DocumentRoot /srv/site, and <Directory /srv/site>"},
 		"nginx's":    {func(o *Options) { o.Directory, o.Web = "/srv/site", "nginx" }, nil, "root /srv/site;"},
 		"neither's":  {func(o *Options) { o.Directory, o.Web = "/srv/site", "none" }, nil, ""},

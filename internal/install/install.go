@@ -35,6 +35,7 @@ type Options struct {
 	APIURL      string         // default: DigitalOcean's
 	MetadataURL string         // default: the droplet's own
 	Programs    string         // where the four programs are, outside of Root
+	Version     string         // theirs
 }
 
 // An Installation is the work of setting a server up.
@@ -42,9 +43,11 @@ type Installation struct {
 	Work
 	o        Options
 	cfg      *config.Config // as it is, or as it will be
+	trusted  bool           // root may do what cfg asks for; see trust.go
 	text     string         // of the configuration as it is to be; "" leaves it as it is
 	record   *Record
 	recorded bool   // the record is on disk
+	web      string // as it was asked for
 	asked    bool   // the API
 	answer   string // what it has against a promotion; "" for nothing
 }
@@ -83,14 +86,9 @@ func (i *Installation) prepare() error {
 	if err := i.checkRepo(); err != nil {
 		return err
 	}
-	if err := i.readRecord(); err != nil {
-		return err
-	}
-	i.o.Web = cmp.Or(i.o.Web, i.record.Web, "apache")
-	if err := i.configure(); err != nil {
-		return err
-	}
-	if err := i.checkDirectory(); err != nil {
+	i.web = i.o.Web
+	i.refresh = i.lookAgain
+	if err := i.lookAgain(); err != nil {
 		return err
 	}
 	i.steps = []step{
@@ -98,7 +96,7 @@ func (i *Installation) prepare() error {
 		{"packages", "git takes the pushes, the web server serves, sudo runs what the configuration allows", i.planPackages},
 		{"account", "pushes come in as an account of their own, without a password", i.planAccount},
 		{"web root", "the account writes what the web server serves", i.planWebRoot},
-		{"programs", "root's own, so that no pusher can replace them", i.planPrograms},
+		{"programs", "root's own, in directories of root's", i.planPrograms},
 		{"repository", "what is pushed is stored here", i.planRepository},
 		{"configuration", "what is deployed, and how it is checked; root's own", i.planConfiguration},
 		{"releases", "each deployment is a directory of its own, and the web root leads to one", i.planReleases},
@@ -108,8 +106,25 @@ func (i *Installation) prepare() error {
 		{"settings", "git asks the hooks, checks what it gets, and makes it durable", i.planSettings},
 		{"keys", "each key may push and fetch here, and look; no shell", i.planKeys},
 		{"boot", "a crash is recovered from before the web server starts", i.planUnit},
+		{"guard", "what the account puts in the place of root's own is refused by the next run", i.planGuard},
 	}
 	return nil
+}
+
+// lookAgain reads what another installation may have changed: the record and
+// the configuration.
+func (i *Installation) lookAgain() error {
+	if err := i.readRecord(); err != nil {
+		return err
+	}
+	i.o.Web = cmp.Or(i.web, i.record.Web, "apache")
+	if err := i.checkGuarded(); err != nil {
+		return err
+	}
+	if err := i.configure(); err != nil {
+		return err
+	}
+	return i.checkDirectory()
 }
 
 // checkOptions looks at each option by itself.
@@ -177,30 +192,82 @@ func (i *Installation) checkRepo() error {
 	return err
 }
 
-// checkDirectory refuses web roots that would be a mistake to hand over.
+// checkDirectory refuses web roots, and directories of releases, that would be a
+// mistake to hand over.
 func (i *Installation) checkDirectory() error {
-	dir, repo := i.cfg.Deploy.Directory, i.o.Repo
+	d := i.cfg.Deploy
+	if err := i.checkPlace(d.Directory, "a web root", "--directory"); err != nil {
+		return err
+	}
+	if d.Releases != "" {
+		if err := i.checkPlace(d.Releases, "releases", "--releases"); err != nil {
+			return err
+		}
+	}
+	return i.checkShared(d.Directory)
+}
+
+func (i *Installation) checkPlace(dir, what, option string) error {
+	repo := i.o.Repo
 	realDir, realRepo := i.host.Resolve(dir), i.host.Resolve(repo)
-	if system(dir) || system(realDir) {
+	if taken(dir) || taken(realDir) {
 		return refuse("choose a directory that has nothing else in it, such as /var/www/html",
-			"%s is no place for a web root: what is there belongs to the system", dir)
+			"%s is no place for %s: what is there belongs to the system", dir, what)
 	}
 	if overlap(dir, repo) || overlap(realDir, realRepo) {
-		return refuse("choose another one with --directory or --repo",
-			"the web root %q and the repository %q must not lie in each other", dir, repo)
+		return refuse("choose another one with "+option+" or --repo",
+			"%q, for %s, and the repository %q must not lie in each other", dir, what, repo)
+	}
+	a, err := i.account()
+	if err != nil {
+		return err
+	}
+	if home := i.host.Resolve(a.Home); within(a.Home, dir) || within(home, realDir) {
+		return refuse("choose a directory of its own below it, or another one, with "+option,
+			"%q has the home of %s in it: whoever pushes would write what its shell and ssh read", dir, a.Name)
+	}
+	return nil
+}
+
+// taken tells whether a directory is, or may become, more than a web root:
+// programs run what is there, or read their settings in it.
+func taken(dir string) bool {
+	for _, whole := range []string{"/root", "/usr", "/var/backups", "/var/cache", "/var/lib", "/var/log", "/var/mail", "/var/spool"} {
+		if within(dir, whole) {
+			return true
+		}
+	}
+	return system(dir) || path.Dir(dir) == "/home" || strings.Contains(dir, "/.")
+}
+
+// within tells whether a path is below a directory, or is that.
+func within(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
+
+// checkShared refuses the web root of another repository: each deployment would
+// take away what the other one has put there.
+func (i *Installation) checkShared(dir string) error {
+	others, err := otherRecords(i.host, i.o.Repo)
+	if err != nil {
+		return err
+	}
+	for _, other := range others {
+		if other.Directory != "" && overlap(i.host.Resolve(dir), i.host.Resolve(other.Directory)) {
+			return refuse("give each repository its own, with --directory, or deploy.directory in its configuration",
+				"the web root %q is that of %s, %q", dir, other.Repo, other.Directory)
+		}
 	}
 	return nil
 }
 
 func overlap(a, b string) bool {
-	return a == b || strings.HasPrefix(a, b+"/") || strings.HasPrefix(b, a+"/")
+	return within(a, b) || within(b, a)
 }
 
 // system tells whether a directory is the system's as a whole.
 func system(dir string) bool {
 	for _, whole := range []string{"/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys",
 		ProgramsDir, recordsDir, path.Dir(LogPath)} {
-		if dir == whole || strings.HasPrefix(dir, whole+"/") {
+		if within(dir, whole) {
 			return true
 		}
 	}
@@ -239,7 +306,7 @@ func (i *Installation) Hints() []string {
 		}
 	}
 	if text, err := i.host.ReadFile(i.authorizedKeys()); err != nil || !strings.Contains(string(text), i.o.Repo+" ssh ") {
-		hints = append(hints, "no key may push here yet: bluegreen install --key id_ed25519.pub …")
+		hints = append(hints, fmt.Sprintf("no key may push here yet: bluegreen install --user %s --repo %s --key id_ed25519.pub", i.o.User, i.o.Repo))
 	}
 	return hints
 }

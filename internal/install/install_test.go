@@ -218,4 +218,8 @@ func TestPreparedTooEarly(t *testing.T) {
 	if got := s.read(RecordPath(repo)); got != record {
 		t.Errorf("the record is\n%s\nwant\n%s", got, record)
 	}
+	early = s.prepare(s.options())
+	s.write(toml, strings.ReplaceAll(s.read(toml), `"master"`, `"main"`), 0o644)
+	s.do(&early.Work)
+	s.is(repo+"/HEAD", "refs/heads/main")
 }

@@ -106,7 +106,7 @@ func TestHalfMade(t *testing.T) {
 	s.install(s.options())
 	s.write(keys, s.read(keys)+publicKey("eve")+" eve\n", 0o644)
 	s.uninstall()
-	s.is(home+"/.ssh", "0755")
+	s.is(home+"/.ssh", "0700")
 	s.owned(accountIDs(), home+"/.ssh")
 }
 

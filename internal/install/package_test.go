@@ -2,6 +2,7 @@ package install
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,6 +31,12 @@ func write(t *testing.T, path, content string) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	if content == "1" { // can be run at once: this process has not had it open
+		if out, err := exec.Command("cp", "testdata/first/"+filepath.Base(path), path).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return
+	}
 	if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +44,7 @@ func write(t *testing.T, path, content string) {
 
 func installation(t *testing.T, o Options) *Installation {
 	t.Helper()
-	o.HostName = "blue"
+	o.HostName, o.Version = "blue", "the first"
 	i, err := New(o)
 	if err != nil {
 		t.Fatal(err)

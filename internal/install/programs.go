@@ -6,14 +6,22 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"bluegreen/internal/command"
 	"bluegreen/internal/install/host"
 )
 
+// procReceive is the hook that git asks for the refs in refsKey, and without
+// which it refuses them.
+const (
+	procReceive = "proc-receive"
+	refsKey     = "receive.procReceiveRefs"
+)
+
 // Hooks are the programs that git runs.
-func Hooks() []string { return []string{"pre-receive", "proc-receive", "post-receive"} }
+func Hooks() []string { return []string{"pre-receive", procReceive, "post-receive"} }
 
 // programs maps each place of a program on the server to its name.
 func programs() []struct{ path, name string } {
@@ -37,11 +45,14 @@ func (i *Installation) source(name string) (string, error) {
 		"there is no program %s in %s", name, i.o.Programs)
 }
 
-func (i *Installation) planPrograms(context.Context) ([]Change, error) {
+func (i *Installation) planPrograms(ctx context.Context) ([]Change, error) {
 	if err := i.lookForPackage(); err != nil {
 		return nil, err
 	}
-	var changes []Change
+	changes, err := i.planProgramsDir()
+	if err != nil {
+		return nil, err
+	}
 	for _, p := range programs() {
 		source, err := i.source(p.name)
 		if err != nil {
@@ -53,6 +64,9 @@ func (i *Installation) planPrograms(context.Context) ([]Change, error) {
 		}
 		if e != nil && e.Mode.IsDir() {
 			return nil, refuse("move it away, then run this again", "%s is a directory", p.path)
+		}
+		if err := i.checkInPlace(ctx, source, p.path); err != nil {
+			return nil, err
 		}
 		same := false
 		if e != nil && e.Mode.IsRegular() {
@@ -73,6 +87,39 @@ func (i *Installation) planPrograms(context.Context) ([]Change, error) {
 		}})
 	}
 	return changes, nil
+}
+
+// checkInPlace looks whether a program is what it should be, where there is none
+// to compare it with: it is installed from its own place.
+func (i *Installation) checkInPlace(ctx context.Context, source, file string) error {
+	from, err := os.Stat(source)
+	if err != nil {
+		return err
+	}
+	at, err := os.Stat(filepath.Join(i.o.Root, file))
+	if err != nil || !os.SameFile(from, at) {
+		return nil
+	}
+	said, err := command.Read(ctx, command.Command{Argv: []string{source, "--version"}, Timeout: 10 * time.Second})
+	if err == nil && strings.TrimSpace(said) != path.Base(file)+" "+i.o.Version {
+		err = fmt.Errorf("it says it is %.100q, and this is version %s", strings.TrimSpace(said), i.o.Version)
+	}
+	if err != nil {
+		return refuse("install it anew, from the directory of a package or of \"make\": --programs DIR", "%s is not the program that it should be: %v", file, err)
+	}
+	return nil
+}
+
+// planProgramsDir plans whose the programs' directory is, where there is one.
+func (i *Installation) planProgramsDir() ([]Change, error) {
+	e, err := i.host.Follow(ProgramsDir)
+	if err != nil || e == nil {
+		return nil, err
+	}
+	if !e.Mode.IsDir() {
+		return nil, refuse("move it away, then run this again", "%s is not a directory", ProgramsDir)
+	}
+	return i.owned(ProgramsDir, e, host.Superuser(), 0o755)
 }
 
 // lookForPackage warns where the program that runs is a copy that install has
@@ -111,9 +158,6 @@ func (i *Installation) installProgram(ctx context.Context, source, file string) 
 	e, err := i.host.Follow(dir)
 	if err == nil && e == nil {
 		err = i.host.Mkdir(dir, host.Superuser(), 0o755)
-	}
-	if err == nil && e != nil && !isRoot(e) && dir == ProgramsDir {
-		err = i.host.Own(dir, host.Superuser().UID, host.Superuser().GID, 0o755)
 	}
 	if err != nil {
 		return err

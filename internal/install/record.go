@@ -1,6 +1,7 @@
 package install
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,6 +20,8 @@ type Record struct {
 	User string `json:"user"`
 	// Web is the web server, so that the next install does not ask for another.
 	Web string `json:"web"`
+	// Directory is the web root, so that no other repository takes it.
+	Directory string `json:"directory,omitempty"`
 	// Hooks tells what the hook that was there before is called now, "" where
 	// there was none.
 	Hooks map[string]string `json:"hooks,omitempty"`
@@ -33,6 +36,9 @@ type Record struct {
 	// Tokens has the files of tokens, with whose they were; nil for one that was
 	// not there.
 	Tokens map[string]*Owner `json:"tokens,omitempty"`
+	// Guarded are files and directories that the last installation has left as
+	// root's.
+	Guarded []string `json:"guarded,omitempty"`
 }
 
 // A Setting is a key of git's configuration.
@@ -51,7 +57,8 @@ type Owner struct {
 // RecordPath returns where the record of a repository is.
 func RecordPath(repo string) string { return path.Join(recordsDir, path.Base(repo)+".json") }
 
-// readRecord reads the record of a repository; nil where there is none.
+// readRecord reads the record of a repository, or of another one of its name;
+// nil where there is none.
 func readRecord(h *host.Host, repo string) (*Record, error) {
 	text, err := h.ReadFile(RecordPath(repo))
 	if missing(err) {
@@ -64,10 +71,6 @@ func readRecord(h *host.Host, repo string) (*Record, error) {
 	if err := json.Unmarshal(text, r); err != nil {
 		return nil, fmt.Errorf("reading %q: %w", RecordPath(repo), err)
 	}
-	if r.Repo != repo {
-		return nil, refuse("give one of the repositories another name",
-			"another repository of that name is set up here already: %q", r.Repo)
-	}
 	return r, nil
 }
 
@@ -79,6 +82,10 @@ func (i *Installation) readRecord() error {
 	}
 	if i.recorded = r != nil; !i.recorded {
 		r = &Record{Repo: i.o.Repo, User: i.o.User}
+	}
+	if r.Repo != i.o.Repo {
+		return refuse("give one of the repositories another name",
+			"another repository of that name is set up here already: %q", r.Repo)
 	}
 	if r.User != i.o.User {
 		return refuse("uninstall it first: bluegreen uninstall --repo "+i.o.Repo,
@@ -138,16 +145,13 @@ func (r *Record) text() (string, error) {
 }
 
 func (i *Installation) planRecord(context.Context) ([]Change, error) {
-	// Another installation may have written it before this one was alone.
-	if err := i.readRecord(); err != nil {
-		return nil, err
-	}
 	return joined(func() ([]Change, error) {
-		if i.recorded && i.record.Web == i.o.Web {
+		dir := i.cfg.Deploy.Directory
+		if i.recorded && i.record.Web == i.o.Web && i.record.Directory == dir {
 			return nil, nil
 		}
 		return []Change{{"write " + RecordPath(i.o.Repo) + ", what was here before, for uninstall", func(context.Context) error {
-			return i.remember(func(r *Record) { r.Web = i.o.Web })
+			return i.remember(func(r *Record) { r.Web, r.Directory = i.o.Web, dir })
 		}}}, nil
 	}, i.makeLog)
 }
@@ -156,9 +160,10 @@ func (i *Installation) planRecord(context.Context) ([]Change, error) {
 // made here belonged to nobody before.
 func (i *Installation) rememberOwner(path string, e *host.Entry) error {
 	return i.remember(func(r *Record) {
-		if _, known := r.Owners[path]; known || slices.Contains(r.Made, path) {
+		if _, known := r.Owners[path]; known || slices.Contains(r.Made, path) && isRoot(e) {
 			return
 		}
+		r.Made = slices.DeleteFunc(r.Made, func(made string) bool { return made == path }) // it was another one
 		if r.Owners == nil {
 			r.Owners = map[string]Owner{}
 		}
@@ -176,15 +181,29 @@ func (i *Installation) rememberMade(path string) error {
 }
 
 // take plans that something of the account's becomes root's, and remembers
-// whose it was.
+// whose it was. A file is written anew: whoever has it open could go on writing
+// to the old one.
 func (i *Installation) take(path string, e *host.Entry, perm fs.FileMode) ([]Change, error) {
+	if !isRoot(e) && slices.Contains(i.record.Guarded, path) {
+		return nil, i.replaced(path, e)
+	}
 	changes, err := i.owned(path, e, host.Superuser(), perm)
 	for n, c := range changes {
 		changes[n].do = func(ctx context.Context) error {
 			if err := i.rememberOwner(path, e); err != nil {
 				return err
 			}
-			return c.do(ctx)
+			if e.Mode.IsDir() {
+				return c.do(ctx)
+			}
+			now, text, err := i.host.LookInto(path)
+			if err == nil && (now == nil || !now.Mode.IsRegular()) {
+				err = fmt.Errorf("%q is not a regular file any more", path)
+			}
+			if err != nil {
+				return err
+			}
+			return i.host.WriteFile(path, bytes.NewReader(text), host.Superuser(), perm)
 		}
 	}
 	return changes, err

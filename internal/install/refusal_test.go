@@ -36,6 +36,9 @@ func TestOptions(t *testing.T) {
 		"token alone":    {Options{TokenFile: "token"}, `go with --ip`},
 		"url alone":      {Options{APIURL: "http://api"}, `go with --ip`},
 		"metadata alone": {Options{MetadataURL: "http://meta"}, `go with --ip`},
+		"one droplet":    {Options{IP: reservedIP, Droplets: droplets}, `--ip needs one more --droplet NAME=ID`},
+		"branch":         {Options{Branch: "a..b"}, `--branch: "a..b" is not a branch name`},
+		"floating":       {Options{Environment: "blue", Directory: "/"}, `--directory: `},
 		"no droplet":     {Options{IP: reservedIP, Droplets: droplets, Environment: "green"}, `--ip needs --droplet green=ID`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -104,12 +107,16 @@ func refusedRequests() map[string]refusalCase {
 	const promotion = "environment = \"blue\"\n[promotion]\nip = \"203.0.113.10\"\ndroplets = { blue = 1 }\n"
 	leaveOut := "change the file, or leave the option out"
 	return map[string]refusalCase{
-		"root":                     {func(_ *server, o *Options) { o.User = "root" }, "pushes must not come in as root", "leave --user out"},
-		"a system's web root":      {directory("/etc/www"), "/etc/www is no place for a web root", "such as /var/www/html"},
-		"all as a web root":        {directory("/var"), "/var is no place for a web root", "such as /var/www/html"},
-		"the programs' web root":   {directory(ProgramsDir), "is no place for a web root", "such as /var/www/html"},
+		"root":                   {func(_ *server, o *Options) { o.User = "root" }, "pushes must not come in as root", "leave --user out"},
+		"a system's web root":    {directory("/etc/www"), "/etc/www is no place for a web root", "such as /var/www/html"},
+		"all as a web root":      {directory("/var"), "/var is no place for a web root", "such as /var/www/html"},
+		"the programs' web root": {directory(ProgramsDir), "is no place for a web root", "such as /var/www/html"},
+		"the home as a web root": {func(s *server, o *Options) {
+			s.write("/etc/passwd", strings.ReplaceAll(s.read("/etc/passwd"), home, "/srv/apps/deploy"), 0o644)
+			o.Repo, o.Directory = "/srv/git/app", "/srv/apps"
+		}, `"/srv/apps" has the home of deploy in it`, "a directory of its own below it"},
 		"the web root in the repo": {directory(repo + "/www"), "must not lie in each other", "--directory or --repo"},
-		"the repo in the web root": {directory(home), "must not lie in each other", "--directory or --repo"},
+		"the repo in the web root": {func(_ *server, o *Options) { o.Repo, o.Directory = "/srv/www/app", "/srv/www" }, "must not lie in each other", "--directory or --repo"},
 		"the web root in the repo, by a symlink": {func(s *server, o *Options) {
 			o.Directory = "/srv/www/x"
 			s.mkdir("/srv", 0o755)
@@ -132,6 +139,25 @@ func refusedRequests() map[string]refusalCase {
 		"a token for no file":          {configured(promotion, func(o *Options) { o.TokenFile = "token" }), "names no file for the token", `token_file = "/etc/bluegreen/token"`},
 		"a configuration as a symlink": {func(s *server, _ *Options) { must(s, os.Symlink("config", s.path(toml))) }, "is not a regular file", "the file itself"},
 		"a configuration as a FIFO":    {func(s *server, _ *Options) { must(s, syscall.Mkfifo(s.path(toml), 0o644)) }, "is not a regular file", "the file itself"},
+	}
+}
+
+// TestPlaces hands over no directory that is more than a web root.
+func TestPlaces(t *testing.T) {
+	t.Parallel()
+	s := newServer(t).furnish()
+	for dir, free := range map[string]bool{
+		"/home/deploy/.ssh": false, "/home/deploy/.config/x": false, "/home/deploy": false, "/home/ann": false, "/usr/local/sbin": false,
+		"/usr/lib/systemd": false, "/usr/libexec": false, ProgramsDir: false, recordsDir: false, "/root/.ssh": false, "/root/www": false,
+		"/var/spool/cron": false, "/var/backups": false, "/var/lib/x": false, "/var/log/x": false, "/var/cache/x": false, "/etc/bluegreen": false,
+		"/var/www": true, "/var/www/html": true, "/srv/x": true, "/opt/x": true, "/home/deploy/site": true, "/home/ann/site": true, "/users": true, "/rooted": true,
+	} {
+		o := s.options()
+		o.Directory = dir
+		_, err := New(o)
+		if refusal := (*Refusal)(nil); free && err != nil || !free && !errors.As(err, &refusal) {
+			t.Errorf("%s: %v", dir, err)
+		}
 	}
 }
 
@@ -175,6 +201,27 @@ func refusedSystems() map[string]refusalCase {
 			s.mkdir("/etc/bluegreen", 0o755)
 			must(s, syscall.Mkfifo(s.path(TokenPath), 0o600))
 		}, "the token's place /etc/bluegreen/token is not a regular file", "remove it"},
+		"another repository's web root": {func(s *server, _ *Options) {
+			s.mkdir(recordsDir, 0o755)
+			s.write(RecordPath("/srv/shop"), `{"repo": "/srv/shop", "user": "shop", "directory": "/var/www"}`, 0o644)
+		}, `the web root "/var/www/html" is that of /srv/shop, "/var/www"`, "with --directory"},
+		"a program in its place that is another one": {func(s *server, o *Options) {
+			s.installPrograms("second")
+			o.Programs = s.path("/usr/local/bin")
+		}, `it says it is "bluegreen the second", and this is version the first`, "--programs DIR"},
+		"programs in their place that do not run": {func(s *server, o *Options) {
+			s.installPrograms("foreign")
+			o.Programs = s.path("/usr/local/bin")
+		}, CommandPath + " is not the program that it should be: starting ", "--programs DIR"},
+		"programs that are a file": {func(s *server, _ *Options) {
+			s.mkdir("/usr/local/lib", 0o755)
+			s.write(ProgramsDir, "", 0o644)
+		}, ProgramsDir + " is not a directory", "move it away"},
+		"a token that may be something else": {func(s *server, _ *Options) {
+			s.write(toml, "environment = \"blue\"\n[promotion]\nip = \"203.0.113.10\"\ndroplets = { blue = 1 }\n"+
+				"api_url = \"http://127.0.0.1:9\"\ntoken_file = \"/etc/secret\"\n", 0o644)
+			s.write("/etc/secret", "a password\n", 0o640)
+		}, "/etc/secret, the token's file, is there already, and is not deploy's alone", "chown deploy: /etc/secret && chmod 600 /etc/secret"},
 		"a token of another account": {func(s *server, o *Options) {
 			s.cloud(o)
 			s.mkdir(recordsDir, 0o755)
@@ -277,7 +324,7 @@ func TestConfigurationErrors(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"environment = 3\n":                        "bluegreen.toml:1: environment: ",
-		"[deploy]\nreleases = \"/var/releases\"\n": "is not in this version yet",
+		"[peers]\ngreen = \"http://10.0.0.1/\"\n": "is not in this version yet",
 	} {
 		s := newServer(t).furnish()
 		s.write(toml, text, 0o644)

@@ -117,8 +117,8 @@ func (i *Installation) planHead(ctx context.Context, a host.Account) ([]Change, 
 	}}}, nil
 }
 
-// settings reads the repository's own configuration of git's; empty where there
-// is none, or no git yet.
+// repoSettings reads a repository's own configuration of git's; empty where there
+// is none, or no git yet. Its keys are in lower case.
 func (w *Work) repoSettings(ctx context.Context, a host.Account, repo string) (map[string][]string, error) {
 	values := map[string][]string{}
 	if e, err := w.host.Look(path.Join(repo, "config")); err != nil || e == nil || w.host.Program("git") == "" {
@@ -165,7 +165,7 @@ func (i *Installation) wishes() []wish {
 		{key: "receive.maxInputSize", values: []string{"2g"}, keep: true},
 		{key: "receive.advertisePushOptions", values: []string{"true"}},
 		{key: "core.hooksPath"},
-		{key: "receive.procReceiveRefs", values: []string{"refs/heads/" + i.cfg.Deploy.Branch, "refs/tags"}},
+		{key: refsKey, values: []string{"refs/heads/" + i.cfg.Deploy.Branch, "refs/tags"}},
 	}
 }
 

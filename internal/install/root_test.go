@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -51,10 +52,11 @@ func newServer(t testing.TB) *server {
 	dir := gittest.Dir(t)
 	// The account must get through to its home.
 	must(t, os.Chmod(filepath.Dir(dir), 0o711))
+	must(t, os.Chmod(dir, 0o711))
 	programs, err := filepath.Abs("testdata/first")
 	must(t, err)
 	s := &server{TB: t, root: filepath.Join(dir, "root"), programs: programs}
-	for _, dir := range []string{"", "/etc", "/home", "/root", "/usr", "/usr/bin", "/usr/sbin", "/usr/local", "/usr/local/bin", "/var"} {
+	for _, dir := range []string{"/", "/etc", "/home", "/root", "/usr", "/usr/bin", "/usr/sbin", "/usr/local", "/usr/local/bin", "/var"} {
 		s.mkdir(dir, 0o755)
 	}
 	must(t, os.Symlink("usr/bin", s.path("/bin")))
@@ -130,7 +132,7 @@ func (s *server) enter(as *host.Account, argv []string) []string {
 
 // options are those that most tests want: one key, and programs.
 func (s *server) options() Options {
-	return Options{Root: s.root, HostName: "blue", Programs: s.programs, Keys: []string{s.key("ann")}}
+	return Options{Root: s.root, HostName: "blue", Programs: s.programs, Version: "the first", Keys: []string{s.key("ann")}}
 }
 
 func (s *server) prepare(o Options) *Installation {
@@ -220,10 +222,17 @@ func (s *server) write(path, text string, perm fs.FileMode) {
 	must(s, os.Chmod(s.path(path), perm))
 }
 
-// mkdir makes a directory of root's.
+// mkdir makes a directory of root's, and those above it.
 func (s *server) mkdir(path string, perm fs.FileMode) {
 	s.Helper()
-	must(s, os.MkdirAll(s.path(path), 0o755))
+	if above := filepath.Dir(path); path != "/" {
+		if _, err := os.Stat(s.path(above)); err != nil {
+			s.mkdir(above, 0o755)
+		}
+	}
+	if err := os.Mkdir(s.path(path), perm); !errors.Is(err, fs.ErrExist) {
+		must(s, err)
+	}
 	must(s, os.Chmod(s.path(path), perm))
 }
 

@@ -2,6 +2,7 @@ package install
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -165,10 +166,28 @@ func systemSteps() []stepCase {
 			must(s, os.Symlink("../../bin/bluegreen", s.path(CommandPath)))
 		}, want: append(programLines(CommandPath), "give /usr/local/lib/bluegreen/pre-receive to root (0755)"),
 			after: func(s *server) { s.is("/usr/bin/bluegreen", "0755") }},
-		{name: "as packages lay them out", step: "programs", before: func(s *server, o *Options) {
+		{name: "a directory that a crash has left", step: "programs", before: func(s *server, o *Options) {
 			s.do(s.only(*o, "programs"))
+			must(s, os.Chmod(s.path(ProgramsDir), 0o700))
+		}, want: []string{"give /usr/local/lib/bluegreen to root (0755)"}},
+		{name: "as packages lay them out", step: "programs", before: func(s *server, o *Options) {
+			s.installPrograms("first")
 			o.Programs = s.path("/usr/local/bin")
 		}},
+	}
+}
+
+// installPrograms copies programs to where install puts them, so that they can
+// be run at once: no descriptor of this process is left open for writing.
+func (s *server) installPrograms(version string) {
+	s.Helper()
+	s.mkdir(ProgramsDir, 0o755)
+	for _, p := range programs() {
+		out, err := exec.Command("cp", "testdata/"+version+"/"+p.name, s.path(p.path)).CombinedOutput()
+		if err != nil {
+			s.Fatalf("%v: %s", err, out)
+		}
+		must(s, os.Chmod(s.path(p.path), 0o755))
 	}
 }
 

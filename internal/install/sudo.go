@@ -61,7 +61,7 @@ func (i *Installation) sudoersText() (string, error) {
 func (i *Installation) planSudoers(context.Context) ([]Change, error) {
 	file := i.sudoersPath()
 	text, err := i.sudoersText()
-	if err != nil {
+	if err != nil || !i.trusted {
 		return nil, err
 	}
 	if text == "" {

@@ -156,7 +156,7 @@ func (i *Installation) planWebRoot(context.Context) ([]Change, error) {
 	}
 	a, err := i.account()
 	switch {
-	case err != nil:
+	case err != nil || !i.trusted:
 		return nil, err
 	case e == nil:
 		return []Change{{"make the directory " + dir + " (" + a.Name + ", 0755)", func(context.Context) error {

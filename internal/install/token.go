@@ -3,6 +3,7 @@ package install
 import (
 	"context"
 	"fmt"
+	"path"
 	"time"
 
 	"bluegreen/internal/digitalocean"
@@ -14,7 +15,7 @@ const askWithin = 15 * time.Second
 
 func (i *Installation) planToken(ctx context.Context) ([]Change, error) {
 	p := i.cfg.Promotion
-	if p == nil || p.Provider != "digitalocean" {
+	if p == nil || p.Provider != "digitalocean" || !i.trusted {
 		return nil, nil
 	}
 	file := p.TokenFile
@@ -57,6 +58,9 @@ func (i *Installation) tokenChanges(file string, e *host.Entry, token string) ([
 	if err := i.otherAccounts(file); err != nil {
 		return nil, err
 	}
+	if err := i.checkTokenFile(file, e, a); err != nil {
+		return nil, err
+	}
 	var changes []Change
 	if i.o.TokenFile == "" {
 		changes, err = i.owned(file, e, a, 0o600)
@@ -72,6 +76,17 @@ func (i *Installation) tokenChanges(file string, e *host.Entry, token string) ([
 		}
 	}
 	return changes, err
+}
+
+// checkTokenFile refuses a file that may be something else of somebody else's:
+// only root puts files into the token's own directory. Elsewhere the operator
+// gives it to the account.
+func (i *Installation) checkTokenFile(file string, e *host.Entry, a host.Account) error {
+	if e == nil || e.Is(a, 0o600) || path.Dir(file) == path.Dir(TokenPath) && (e.UID == a.UID || e.UID == host.Superuser().UID) {
+		return nil
+	}
+	return refuse(fmt.Sprintf("look at it, then: chown %s: %s && chmod 600 %s; or set token_file = %q", a.Name, file, file, TokenPath),
+		"%s, the token's file, is there already, and is not %s's alone (%s, %v)", file, a.Name, i.host.NameOf(e.UID), e.Mode)
 }
 
 // otherAccounts refuses to take a token from another account: it has one owner.

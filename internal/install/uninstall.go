@@ -31,9 +31,19 @@ func Uninstall(root, repo string) (*Removal, error) {
 
 func uninstall(h *host.Host, repo string) (*Removal, error) {
 	r := &Removal{Work: Work{host: h, title: "uninstall " + path.Base(repo)}, repo: repo}
+	r.refresh = r.lookAgain
+	return r, r.lookAgain()
+}
+
+// lookAgain reads the record, which another run may have changed.
+func (r *Removal) lookAgain() error {
 	var err error
-	if r.record, err = readRecord(h, repo); err != nil || r.record == nil {
-		return r, err
+	r.steps = nil
+	if r.record, err = readRecord(r.host, r.repo); err != nil || r.record == nil {
+		return err
+	}
+	if r.record.Repo != r.repo {
+		return refuse("bluegreen uninstall --repo "+r.record.Repo, "%s was not set up by install; of that name %s was", r.repo, r.record.Repo)
 	}
 	r.steps = []step{
 		{"settings", "git asks the hooks no more", r.planSettings},
@@ -46,7 +56,7 @@ func uninstall(h *host.Host, repo string) (*Removal, error) {
 		{"programs", "no other repository of this host uses them", r.planPrograms},
 		{"record", "nothing is left to undo", r.planRecord},
 	}
-	return r, nil
+	return nil
 }
 
 // Recorded tells whether the repository was set up by install.
@@ -74,10 +84,24 @@ func (r *Removal) planSettings(ctx context.Context) ([]Change, error) {
 	if head, err := r.host.Read(ctx, a, quick, "git", "--git-dir="+r.repo, "symbolic-ref", "--quiet", "HEAD"); err == nil {
 		has[strings.ToLower(headKey)] = []string{strings.TrimSpace(head)}
 	}
+	asks, err := r.asksHook()
+	if err != nil {
+		return nil, err
+	}
+	former := maps.Clone(r.record.Settings)
+	if r.record.Hooks[procReceive] == "" && (asks || len(former[refsKey].Former) > 0) {
+		if former == nil {
+			former = map[string]Setting{}
+		}
+		former[refsKey] = Setting{Set: former[refsKey].Set}
+	}
 	var changes []Change
-	for _, key := range slices.Sorted(maps.Keys(r.record.Settings)) {
-		s, now := r.record.Settings[key], has[strings.ToLower(key)]
+	for _, key := range slices.Sorted(maps.Keys(former)) {
+		s, now := former[key], has[strings.ToLower(key)]
 		switch {
+		case key == refsKey && asks && len(s.Former) == 0 && len(now) > 0:
+			// Whoever has changed it since: without the hook git refuses what it names.
+			changes = append(changes, r.setting(*a, key, now, nil))
 		case sameValues(now, s.Former):
 		case !among(now, slices.Concat(s.Set, s.Former)): // some of both: an interrupted run has left it
 			r.warn("%s of %s was changed since, and stays: %s", key, r.repo, strings.Join(now, ", "))
@@ -86,12 +110,24 @@ func (r *Removal) planSettings(ctx context.Context) ([]Change, error) {
 				return r.host.Run(ctx, a, quick, "git", "--git-dir="+r.repo, "symbolic-ref", "HEAD", s.Former[0])
 			}})
 		default:
-			changes = append(changes, Change{fmt.Sprintf("run %s, in %s", describeSetting(key, s.Former, now), r.repo), func(ctx context.Context) error {
-				return r.set(ctx, *a, r.repo, key, now, s.Former)
-			}})
+			changes = append(changes, r.setting(*a, key, now, s.Former))
 		}
 	}
 	return changes, nil
+}
+
+// setting is the change of one setting.
+func (r *Removal) setting(a host.Account, key string, now, former []string) Change {
+	return Change{fmt.Sprintf("run %s, in %s", describeSetting(key, former, now), r.repo), func(ctx context.Context) error {
+		return r.set(ctx, a, r.repo, key, now, former)
+	}}
+}
+
+// asksHook tells whether the hook that receive.procReceiveRefs is about is ours,
+// and goes.
+func (r *Removal) asksHook() (bool, error) {
+	e, err := r.host.Look(path.Join(r.repo, "hooks", procReceive))
+	return e != nil && e.Target == path.Join(ProgramsDir, procReceive) && r.record.Hooks[procReceive] == "", err
 }
 
 func (r *Removal) planHooks(context.Context) ([]Change, error) {
@@ -138,6 +174,9 @@ func (r *Removal) giveBack(path string) ([]Change, error) {
 			return nil, err
 		}
 		former, known = Owner{a.UID, a.GID, e.Mode.Perm()}, true
+		if strings.Contains(path, "/.ssh") {
+			former.Mode &= 0o700 // as ssh and sshd make them
+		}
 	}
 	if !known {
 		return nil, nil
@@ -155,11 +194,10 @@ func (r *Removal) planConfiguration(context.Context) ([]Change, error) {
 }
 
 func (r *Removal) planKeys(context.Context) ([]Change, error) {
-	a, err := r.account()
-	if err != nil || a == nil {
+	file, err := r.authorizedKeys()
+	if err != nil || file == "" {
 		return nil, err
 	}
-	file := path.Join(a.Home, ".ssh/authorized_keys")
 	e, err := r.host.Look(file)
 	if err != nil || e != nil && !e.Mode.IsRegular() {
 		return nil, err
@@ -174,6 +212,25 @@ func (r *Removal) planKeys(context.Context) ([]Change, error) {
 	}
 	more, err := r.planKeysPlaces(file, rest)
 	return append(changes, more...), err
+}
+
+// authorizedKeys is the file of the keys, also where the account is gone and the
+// record alone tells; "" where that does not.
+func (r *Removal) authorizedKeys() (string, error) {
+	const place = "/.ssh/authorized_keys"
+	a, err := r.account()
+	if err != nil {
+		return "", err
+	}
+	if a != nil {
+		return a.Home + place, nil
+	}
+	for _, file := range slices.Concat(r.record.Made, r.record.Guarded, slices.Collect(maps.Keys(r.record.Owners))) {
+		if strings.HasSuffix(file, place) {
+			return file, nil
+		}
+	}
+	return "", nil
 }
 
 // planKeysLines plans that our lines go, and returns what is left then.

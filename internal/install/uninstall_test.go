@@ -36,12 +36,12 @@ func TestUninstall(t *testing.T) {
 			t.Errorf("/%s has been left", path)
 		}
 	}
-	for _, path := range []string{"/var/www/html/index.html", repo + "/HEAD", toml, LogPath} {
+	for _, path := range []string{"/var/www/html/index.html", repo + "/HEAD", LogPath} {
 		if after[path[1:]] != installed[path[1:]] {
 			t.Errorf("%s is %q, and was %q", path, after[path[1:]], installed[path[1:]])
 		}
 	}
-	s.owned(accountIDs(), repo+"/hooks", home)
+	s.owned(accountIDs(), repo+"/hooks", home, toml)
 	if r := s.removal(repo); r.Recorded() || len(s.do(&r.Work)) > 0 {
 		t.Error("it is not known that nothing is left to undo")
 	}
@@ -59,6 +59,8 @@ func TestReinstalled(t *testing.T) {
 	// git leaves the section of a setting that is gone.
 	after := s.snapshot()
 	after[repo[1:]+"/config"] = installed[repo[1:]+"/config"]
+	// The configuration was not there then, and is now.
+	after[RecordPath(repo)[1:]] = installed[RecordPath(repo)[1:]]
 	same(t, "the second installation", installed, after)
 	s.uninstall()
 	must(t, os.Remove(s.path(toml)))
@@ -129,7 +131,7 @@ func TestTokensOfTwo(t *testing.T) {
 	s.git("init", "--quiet", "--bare", "--initial-branch=master", home+"/shop")
 	s.mkdir("/srv", 0o755)
 	must(t, os.Rename(s.path(home+"/shop"), s.path(shop)))
-	s.write(shop+"/bluegreen.toml", strings.ReplaceAll(s.read(toml), TokenPath, token), 0o644)
+	s.write(shop+"/bluegreen.toml", strings.NewReplacer(TokenPath, token, "/var/www/html", "/var/www/shop").Replace(s.read(toml)), 0o644)
 	o.Repo, o.Keys = shop, nil
 	s.install(o)
 	s.is(token, "0600")
@@ -187,6 +189,46 @@ func TestChangedSince(t *testing.T) {
 	s.owned(accountIDs(), keys, home+"/.ssh")
 }
 
+// TestRefsOfNoHook unsets what git would ask a hook for that is gone, also where
+// somebody has set it to something else since: every push would be refused.
+func TestRefsOfNoHook(t *testing.T) {
+	t.Parallel()
+	const key = "receive.procReceiveRefs"
+	for _, values := range [][]string{{"refs/tags", "refs/heads/master"}, {"refs/heads/main", "refs/tags", "refs/heads/master"}, {"refs"}} {
+		s := newServer(t).furnish()
+		s.git("config", "--file", repo+"/config", key, "refs/heads/former")
+		s.install(s.options())
+		s.git("config", "--file", repo+"/config", "--unset-all", key)
+		for _, value := range values {
+			s.git("config", "--file", repo+"/config", "--add", key, value)
+		}
+		s.uninstall()
+		if config := s.read(repo + "/config"); strings.Contains(strings.ToLower(config), strings.ToLower("procReceiveRefs")) {
+			t.Errorf("%q: the configuration is\n%s", values, config)
+		}
+	}
+	s := newServer(t).furnish()
+	s.write(repo+"/hooks/proc-receive", "somebody's", 0o755)
+	s.git("config", "--file", repo+"/config", key, "refs/heads/former")
+	s.install(s.options())
+	s.uninstall()
+	if got := s.git("config", "--file", repo+"/config", "--get-all", key); got != "refs/heads/former\n" {
+		t.Errorf("with a hook that comes back it is %q", got)
+	}
+}
+
+// TestUndoneMeanwhile does what is left to undo, not what was when it looked.
+func TestUndoneMeanwhile(t *testing.T) {
+	t.Parallel()
+	s := newServer(t).furnish()
+	s.install(s.options())
+	early := s.removal(repo)
+	s.uninstall()
+	if lines := s.do(&early.Work); len(lines) > 0 || early.Recorded() {
+		t.Errorf("it does %q", lines)
+	}
+}
+
 // TestKeysMade gives files that install has made to the account, where others
 // have been added to them.
 func TestKeysMade(t *testing.T) {
@@ -195,7 +237,8 @@ func TestKeysMade(t *testing.T) {
 	s.install(s.options())
 	s.write(keys, s.read(keys)+publicKey("eve")+" eve\n", 0o644)
 	s.uninstall()
-	s.is(keys, "0644")
+	s.is(keys, "0600")
+	s.is(home+"/.ssh", "0700")
 	s.owned(accountIDs(), keys, home+"/.ssh")
 }
 
@@ -221,6 +264,47 @@ func TestGone(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAccountGone takes the keys of an account away that is gone: another one
+// could come to have its home.
+func TestAccountGone(t *testing.T) {
+	t.Parallel()
+	for _, there := range []string{"", publicKey("bob") + " bob\n"} {
+		s := newServer(t).furnish()
+		if there != "" {
+			s.mkdir(home+"/.ssh", 0o700)
+			s.write(keys, there, 0o600)
+			s.give(home + "/.ssh")
+		}
+		s.install(s.options())
+		s.write("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n", 0o644)
+		s.uninstall()
+		if there == "" {
+			if left := s.snapshot()[home[1:]+"/.ssh"]; left != "" {
+				t.Errorf("of the keys is left %q", left)
+			}
+			continue
+		}
+		s.is(keys, "0600")
+		if got := s.read(keys); got != there {
+			t.Errorf("the keys are %q, want %q", got, there)
+		}
+	}
+}
+
+// TestElsewhere names the repository that was set up, where another one of its
+// name is asked for.
+func TestElsewhere(t *testing.T) {
+	t.Parallel()
+	s := newServer(t).furnish()
+	s.install(s.options())
+	_, err := Uninstall(s.root, "/root/sample_app")
+	refusal := (*Refusal)(nil)
+	if !errors.As(err, &refusal) || refusal.Hint != "bluegreen uninstall --repo /home/deploy/sample_app" ||
+		refusal.Reason != "/root/sample_app was not set up by install; of that name /home/deploy/sample_app was" {
+		t.Errorf("got %v, %+v", err, refusal)
 	}
 }
 

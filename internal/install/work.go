@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 
@@ -24,6 +26,7 @@ const (
 	TokenPath   = "/etc/bluegreen/token"
 	LogPath     = "/var/log/bluegreen/install.log"
 	recordsDir  = "/var/lib/bluegreen"
+	lockPath    = "/run/bluegreen-install.lock"
 )
 
 // A Refusal is a host, or a request, that is left as it is.
@@ -82,6 +85,9 @@ type Work struct {
 	title    string // "install sample_app", in the log
 	steps    []step
 	warnings []string
+	// refresh looks again at what was known before this work was alone on the
+	// host; may be nil.
+	refresh func() error
 }
 
 // Plan looks at the host, changes nothing, and returns the steps that have
@@ -105,15 +111,16 @@ func (w *Work) Plan(ctx context.Context) ([]Step, error) {
 // and written to the log, and returns how many there were. A failure is an
 // *Incomplete; what can be foreseen fails before the first change.
 func (w *Work) Do(ctx context.Context, done func(Step, Change)) (int, error) {
-	name := "set-up by bluegreen"
-	if w.host.Root != "/" {
-		name += " of " + w.host.Root
-	}
-	one, err := lock.AcquireName(ctx, name, 2*time.Second, nil)
+	one, err := w.alone(ctx)
 	if err != nil {
 		return 0, &Incomplete{Step: "lock", Err: err}
 	}
 	defer one.Release()
+	if w.refresh != nil {
+		if err := w.refresh(); err != nil {
+			return 0, err
+		}
+	}
 	if _, err := w.Plan(ctx); err != nil {
 		return 0, err
 	}
@@ -140,6 +147,23 @@ func (w *Work) Do(ctx context.Context, done func(Step, Change)) (int, error) {
 		}
 	}
 	return n, nil
+}
+
+// alone keeps other work out of this host until it is released. The lock is a
+// file that root alone can open: no account can be in the way.
+func (w *Work) alone(ctx context.Context) (*lock.File, error) {
+	if w.host.Root != "/" {
+		f, err := os.Open(w.host.Root)
+		if err != nil {
+			return nil, err
+		}
+		return lock.AcquireFile(ctx, f, "set-up by bluegreen of "+w.host.Root, 2*time.Second)
+	}
+	f, err := os.OpenFile(lockPath, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the lock: %w", err)
+	}
+	return lock.AcquireFile(ctx, f, "set-up by bluegreen", 2*time.Second)
 }
 
 // Warnings returns what the last Plan or Do saw that a person should know.

@@ -13,6 +13,7 @@ import (
 	"bluegreen/internal/config"
 	"bluegreen/internal/console"
 	"bluegreen/internal/install"
+	"bluegreen/internal/version"
 )
 
 func (a *app) installCommand() *cobra.Command {
@@ -153,6 +154,9 @@ func (a *app) installOptions(c *cobra.Command, o *install.Options, droplets []st
 		if err != nil || number < 1 || name == "" {
 			return fmt.Errorf("--droplet: %q is not like blue=3164494", d)
 		}
+		if before, twice := o.Droplets[name]; twice && before != number {
+			return fmt.Errorf("--droplet: %q has two, %d and %d", name, before, number)
+		}
 		if o.Droplets == nil {
 			o.Droplets = map[string]int{}
 		}
@@ -171,6 +175,7 @@ func (a *app) installOptions(c *cobra.Command, o *install.Options, droplets []st
 	if o.Programs, err = filepath.Abs(o.Programs); err != nil {
 		return err
 	}
+	o.Version = version.Number
 	o.Root, err = filepath.Abs(o.Root)
 	return err
 }

@@ -145,9 +145,7 @@ func (h *Host) look(path string, follow bool) (*Entry, error) {
 		defer dir.Close()
 		var st fs.FileInfo
 		if st, err = dir.Lstat(name); err == nil {
-			owner := st.Sys().(*syscall.Stat_t)
-			e := &Entry{Mode: st.Mode(), UID: int(owner.Uid), GID: int(owner.Gid), Names: int(owner.Nlink),
-				device: uint64(owner.Dev), inode: owner.Ino}
+			e := entry(st)
 			if st.Mode().Type() == fs.ModeSymlink {
 				e.Target, err = dir.Readlink(name)
 			}
@@ -158,6 +156,12 @@ func (h *Host) look(path string, follow bool) (*Entry, error) {
 		return nil, nil
 	}
 	return nil, wrap("looking at", path, err)
+}
+
+func entry(st fs.FileInfo) *Entry {
+	owner := st.Sys().(*syscall.Stat_t)
+	return &Entry{Mode: st.Mode(), UID: int(owner.Uid), GID: int(owner.Gid), Names: int(owner.Nlink),
+		device: uint64(owner.Dev), inode: owner.Ino}
 }
 
 // wrap gives an error the path as it is seen from inside.
@@ -206,11 +210,40 @@ func (h *Host) ReadLarge(path string, limit int64) ([]byte, error) {
 	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
 		return nil, wrap("reading", path, errors.Join(err, errors.New("it is not a regular file")))
 	}
+	content, err := readAll(f, limit)
+	return content, wrap("reading", path, err)
+}
+
+func readAll(f *os.File, limit int64) ([]byte, error) {
 	content, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(content)) > limit {
 		err = fmt.Errorf("it is larger than %d bytes", limit)
 	}
-	return content, wrap("reading", path, err)
+	return content, err
+}
+
+// LookInto is Look, with the content where it is a regular file: both are of
+// one file, also while somebody exchanges what is at path.
+func (h *Host) LookInto(path string) (*Entry, []byte, error) {
+	seen, err := h.Look(path)
+	if err != nil || seen == nil || !seen.Mode.IsRegular() {
+		return seen, nil, err
+	}
+	f, err := h.openFile(path)
+	if err != nil {
+		return nil, nil, wrap("reading", path, err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, nil, wrap("reading", path, err)
+	}
+	e := entry(st)
+	if !e.Same(seen) {
+		return nil, nil, wrap("reading", path, errors.New("somebody has just put another file there"))
+	}
+	content, err := readAll(f, maxFile)
+	return e, content, wrap("reading", path, err)
 }
 
 // openFile opens what there is at path to be read. It waits for no FIFO.

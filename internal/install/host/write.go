@@ -173,8 +173,8 @@ func (h *Host) Remove(file string) error {
 }
 
 // Mkdir makes a directory with its owner and permissions. Where its parents are
-// missing it makes them, too, as root's. It takes a directory over that is
-// there already.
+// missing it makes them, too, as root's. A crash leaves it whole, or not there. It
+// takes a directory over that is there already.
 func (h *Host) Mkdir(dir string, owner Account, perm fs.FileMode) error {
 	if parent := path.Dir(dir); parent != dir {
 		if e, err := h.Follow(parent); err != nil {
@@ -185,14 +185,26 @@ func (h *Host) Mkdir(dir string, owner Account, perm fs.FileMode) error {
 			}
 		}
 	}
+	there := false
 	err := h.within(dir, "making the directory", func(parent *os.Root, name string) error {
-		err := parent.Mkdir(name, 0o700)
-		if errors.Is(err, fs.ErrExist) {
-			return nil
+		_, err := parent.Lstat(name)
+		if there = err == nil; there || !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
-		return err
+		temp := "." + name + ".new"
+		if err := parent.RemoveAll(temp); err != nil {
+			return err // a crash left it
+		}
+		if err := parent.Mkdir(temp, 0o700); err != nil {
+			return err
+		}
+		if err := own(parent, temp, owner.UID, owner.GID, perm); err != nil {
+			parent.Remove(temp)
+			return err
+		}
+		return parent.Rename(temp, name)
 	})
-	if err != nil {
+	if err != nil || !there {
 		return err
 	}
 	return h.Own(dir, owner.UID, owner.GID, perm)
