@@ -30,6 +30,8 @@ type Worktree struct {
 	Symlinks string // "inside", "any" or "none"
 	MaxFiles int64
 	MaxBytes int64
+
+	splitFrom int // for tests: how many files are many
 }
 
 // A Plan is what a deployment will change.
@@ -46,8 +48,12 @@ type Plan struct {
 	Bytes      int64 // to be written
 
 	base *index.Index // of what the web root holds
-	// mark is that of base, if that is the index that the records know.
-	mark index.Mark
+	// splits tells that the next index is worth being split.
+	splits bool
+	// mark is that of base, if that is the index that the records know; former is
+	// the shared file that the records know of.
+	mark   index.Mark
+	former index.SharedMark
 	// touched are the places in base of what is written anew or deleted.
 	touched []int
 	// seen are entries whose file stays, and of which something else is to be
@@ -95,13 +101,11 @@ type Mark = index.Mark
 // that is known to be deployed. same tells that the index is of that tree.
 func (w *Worktree) readIndex(objects *git.Objects, known Known) (x *index.Index, same bool, err error) {
 	if !known.Elsewhere {
-		x, same, err := index.ReadKnown(w.Index(), w.Repo.HashSize(), known.Index)
+		x, same, err := index.ReadKnown(w.Index(), w.Repo.Dir, w.Repo.HashSize(), known.Index)
 		switch {
 		case err == nil:
 			return x, same, nil
 		case known.Deployed:
-		case errors.Is(err, index.ErrUnsupported):
-			return nil, false, fmt.Errorf("%w; run \"git update-index --no-split-index\" in the repository", err)
 		default:
 			return nil, false, fmt.Errorf("%w; remove it to have every file written anew", err)
 		}
@@ -132,7 +136,7 @@ func (w *Worktree) Plan(ctx context.Context, target git.OID, known Known) (*Plan
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Tree: target, base: current, dropped: map[string]bool{}}
+	p := &Plan{Tree: target, base: current, former: known.Index.Shared, dropped: map[string]bool{}}
 	if same {
 		p.Held, p.mark = known.Tree, known.Index
 	}
@@ -148,6 +152,9 @@ func (w *Worktree) Plan(ctx context.Context, target git.OID, known Known) (*Plan
 		return nil, fmt.Errorf("refusing the tree: more than max_files = %d files", w.MaxFiles)
 	}
 	if err := w.addDrift(ctx, p); err != nil {
+		return nil, err
+	}
+	if p.splits, err = w.splits(ctx, p); err != nil {
 		return nil, err
 	}
 	return p, w.measure(objects, p)
@@ -288,9 +295,10 @@ func (p *Plan) edits() []index.Entry {
 func (w *Worktree) addDrift(ctx context.Context, p *Plan) error {
 	if !w.Verify {
 		p.untouched(func(i int) {
-			if stat := p.base.Stat(i); p.base.Racy(&stat) {
-				stat.Size = 0
-				p.seen = append(p.seen, index.Entry{Path: string(p.base.Path(i)), Item: p.base.Item(i), Stat: stat})
+			if p.base.Racy(i) && p.base.Size(i) != 0 {
+				e := p.base.Entry(i)
+				e.Stat.Size = 0
+				p.seen = append(p.seen, e)
 			}
 		})
 		return nil
@@ -318,34 +326,50 @@ func (w *Worktree) addDrift(ctx context.Context, p *Plan) error {
 func (w *Worktree) measure(objects *git.Objects, p *Plan) error {
 	var total int64
 	var oids []git.OID // of what is written, and of files whose size is not remembered
+	var places []int   // of the latter
 	for i := range p.Writes {
 		if p.Writes[i].Mode != tree.Submodule {
 			oids = append(oids, p.Writes[i].OID)
 		}
 	}
-	writes := len(oids)
 	empty := tree.HashObject("blob", nil, objects.HashSize())
 	p.untouched(func(i int) {
 		if size := p.base.Size(i); size != 0 {
 			total += int64(size)
 		} else if item := p.base.Item(i); item.Mode != tree.Submodule && item.OID != empty {
-			oids = append(oids, item.OID)
+			oids, places = append(oids, item.OID), append(places, i)
 		}
 	})
 	sizes, err := objects.Sizes(oids)
 	if err != nil {
 		return fmt.Errorf("refusing the tree: %w", err)
 	}
-	for i, size := range sizes {
+	written, kept := sizes[:len(oids)-len(places)], sizes[len(oids)-len(places):]
+	for _, size := range sizes {
 		total += size
-		if i < writes {
-			p.Bytes += size
-		}
+	}
+	for _, size := range written {
+		p.Bytes += size
 	}
 	if total > w.MaxBytes {
 		return fmt.Errorf("refusing the tree: it unpacks to %d bytes, more than max_bytes = %d", total, w.MaxBytes)
 	}
+	if !w.Verify {
+		p.rememberSizes(places, kept)
+	}
 	return nil
+}
+
+// rememberSizes puts sizes where nothing at all is known of a file, so that they
+// need not be asked for again. It remains for git to compare it.
+func (p *Plan) rememberSizes(places []int, sizes []int64) {
+	for n, i := range places {
+		if p.base.Stat(i) == (index.Stat{}) {
+			e := p.base.Entry(i)
+			e.Stat.Size = uint32(sizes[n])
+			p.seen = append(p.seen, e)
+		}
+	}
 }
 
 // CheckDirectory tells what is wrong with a web root, before anything is
