@@ -56,7 +56,64 @@ type Index struct {
 	data     []byte   // a header and entries
 	at       []uint32 // where each entry begins: in shared, or behind it in data
 	shared   *shared  // of a split index, else nil
+	totals   *Totals  // nil until they are asked for
 }
+
+// Totals are what all entries of an index come to.
+type Totals struct {
+	Bytes   int64  `json:"bytes"`   // the sizes that are remembered
+	Unsized int    `json:"unsized"` // how many files have none, though they are not empty
+	Newest  uint32 `json:"newest"`  // no file was changed later than in this second
+}
+
+func (t *Totals) add(x *Index, i int) {
+	e := x.bytes(i)
+	size := binary.BigEndian.Uint32(e[36:])
+	t.Bytes += int64(size)
+	if size == 0 && !x.IsEmpty(i) {
+		t.Unsized++
+	}
+	t.Newest = max(t.Newest, binary.BigEndian.Uint32(e[8:]))
+}
+
+// remove takes back what add did, but for Newest: it remains an upper bound.
+func (t *Totals) remove(x *Index, i int) {
+	size := x.Size(i)
+	t.Bytes -= int64(size)
+	if size == 0 && !x.IsEmpty(i) {
+		t.Unsized--
+	}
+}
+
+// IsEmpty tells whether there is nothing in an entry's file: it is known by its
+// name, or is a submodule.
+func (x *Index) IsEmpty(i int) bool {
+	item := x.Item(i)
+	return item.Mode == tree.Submodule || item.OID == tree.HashObject("blob", nil, x.hashSize)
+}
+
+// Totals returns what the entries come to.
+func (x *Index) Totals() Totals {
+	if x.totals == nil {
+		x.totals = &Totals{}
+		for i := range x.at {
+			x.totals.add(x, i)
+		}
+	}
+	return *x.totals
+}
+
+// Without returns the totals of the entries but for those at the places.
+func (x *Index) Without(places []int) Totals {
+	t := x.Totals()
+	for _, i := range places {
+		t.remove(x, i)
+	}
+	return t
+}
+
+// MayBeRacy tells that there may be an entry that is racy.
+func (x *Index) MayBeRacy() bool { return int64(x.Totals().Newest) >= x.Written.Unix() }
 
 // New returns the index of entries, which are sorted.
 func New(entries []Entry, hashSize int) *Index {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"iter"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,8 +34,9 @@ type shared struct {
 
 // A SharedMark tells which file a split index is based on.
 type SharedMark struct {
-	Sum string `json:"sum"` // its checksum, in hexadecimal, which is a part of its name
-	CRC uint32 `json:"crc"`
+	Sum    string `json:"sum"` // its checksum, in hexadecimal, which is a part of its name
+	CRC    uint32 `json:"crc"`
+	Totals Totals `json:"totals"`
 }
 
 // SharedName returns the name of the file, which is in the repository.
@@ -62,10 +65,12 @@ func loadShared(dir string, mark SharedMark, hashSize int) (*shared, error) {
 		return nil, fmt.Errorf("mapping %q: %w", f.Name(), err)
 	}
 	body := data[:len(data)-hashSize]
-	if crc32.ChecksumIEEE(body) != mark.CRC {
+	sum := make(chan uint32, 1)
+	go func() { sum <- crc32.ChecksumIEEE(body) }()
+	x := scan(body, hashSize, false)
+	if <-sum != mark.CRC {
 		return nil, fmt.Errorf("%q: checksum is wrong", f.Name())
 	}
-	x := scan(body, hashSize, false)
 	if x == nil {
 		return nil, fmt.Errorf("%q is not as it was written", f.Name())
 	}
@@ -113,40 +118,99 @@ func (x *Index) joined(s *shared) (*Index, error) {
 // join merges the entries of x into the shared ones. First come those that
 // replace others, without their paths.
 func (x *Index) join(s *shared) (*Index, error) {
-	base := &Index{hashSize: x.hashSize, data: s.data, at: s.at}
 	n := s.replaced.len()
 	if n > x.Len() || s.replaced.end() > len(s.at) || s.deleted.end() > len(s.at) {
 		return nil, fmt.Errorf("%d entries replace %d of %d", x.Len(), n, len(s.at))
 	}
-	y := &Index{hashSize: x.hashSize, shared: s, at: make([]uint32, 0, len(s.at)+x.Len())}
-	add := func(e Entry) {
-		y.at = append(y.at, uint32(len(s.data)+len(y.data)))
-		y.data = e.append(y.data, x.hashSize)
+	base := &Index{hashSize: x.hashSize, data: s.data, at: s.at}
+	j := &joining{base: base, Index: &Index{hashSize: x.hashSize, shared: s, at: make([]uint32, 0, len(s.at)+x.Len())}}
+	if s.mark.Sum != "" {
+		totals := s.mark.Totals
+		j.totals = &totals
 	}
-	replacing, added := 0, n
-	for i, at := range s.at {
-		for added < x.Len() && string(x.Path(added)) < string(base.Path(i)) {
-			add(x.Entry(added))
-			added++
+	replacing, added := 0, n // entries of x, the first ones that are not joined yet
+	insert := func() {
+		e := x.Entry(added)
+		at, _ := base.FindFrom(j.done, e.Path)
+		j.keep(at)
+		j.add(e)
+		added++
+	}
+	for i := range s.differing() {
+		path := string(base.Path(i))
+		for added < x.Len() && string(x.Path(added)) < path {
+			insert()
 		}
-		deleted := s.deleted.has(i)
-		if s.replaced.has(i) {
-			e := x.Entry(replacing)
-			replacing++
-			if e.Path != "" {
-				return nil, fmt.Errorf("%q replaces another path", e.Path)
-			}
-			if e.Path = string(base.Path(i)); !deleted {
-				add(e)
-			}
-		} else if !deleted {
-			y.at = append(y.at, at)
+		j.keep(i)
+		j.drop(i)
+		if !s.replaced.has(i) {
+			continue
+		}
+		e := x.Entry(replacing)
+		replacing++
+		if e.Path != "" {
+			return nil, fmt.Errorf("%q replaces another path", e.Path)
+		}
+		if e.Path = path; !s.deleted.has(i) {
+			j.add(e)
 		}
 	}
-	for ; added < x.Len(); added++ {
-		add(x.Entry(added))
+	for added < x.Len() {
+		insert()
 	}
-	return y, nil
+	j.keep(len(s.at))
+	return j.Index, nil
+}
+
+// A joining is an index that is being made of a shared one.
+type joining struct {
+	*Index
+	base *Index
+	done int // entries of base that are kept or dropped
+}
+
+// keep takes over the shared entries up to the place i.
+func (j *joining) keep(i int) {
+	j.at = append(j.at, j.base.at[j.done:i]...)
+	j.done = i
+}
+
+// drop leaves the shared entry at the place i out.
+func (j *joining) drop(i int) {
+	j.done = i + 1
+	if j.totals != nil {
+		j.totals.remove(j.base, i)
+	}
+}
+
+// add adds an entry that is not shared.
+func (j *joining) add(e Entry) {
+	j.at = append(j.at, uint32(len(j.base.data)+len(j.data)))
+	j.data = e.append(j.data, j.hashSize)
+	if j.totals != nil {
+		j.totals.add(j.Index, len(j.at)-1)
+	}
+}
+
+// differing yields the places of shared entries that are not there any more, or
+// are other ones now.
+func (s *shared) differing() iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for i := range max(len(s.deleted), len(s.replaced)) {
+			var word uint64
+			if i < len(s.deleted) {
+				word = s.deleted[i]
+			}
+			if i < len(s.replaced) {
+				word |= s.replaced[i]
+			}
+			for ; word != 0; word &= word - 1 {
+				if !yield(64*i + bits.TrailingZeros64(word)) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // joinShared returns the entries of a split index that git may have written, of
@@ -215,64 +279,76 @@ func (x *Index) CanShare(edits []Entry) bool {
 // WriteSplit is Write for the entries that are not those of the shared file,
 // which goes on being used.
 func (x *Index) WriteSplit(w io.Writer, edits []Entry) (Mark, error) {
-	s := &shared{mark: x.shared.mark, data: x.shared.data, at: x.shared.at}
-	base := &Index{hashSize: x.hashSize, data: s.data, at: s.at}
-	s.deleted, s.replaced = newBitmap(len(s.at)), newBitmap(len(s.at))
-	var replacing, added []byte
-	count := 0
-	place := func(e Entry, at int, found bool) {
-		count++
-		if found {
-			s.replaced.set(at)
-			e.Path = ""
-			replacing = e.append(replacing, x.hashSize)
-			return
-		}
-		added = e.append(added, x.hashSize)
-	}
-	// Both are sorted, and so is the shared file.
-	at := 0
-	for i := 0; i < x.Len() || len(edits) > 0; {
-		var e Entry
-		kept := false
-		switch edited := len(edits) > 0 && (i == x.Len() || edits[0].Path <= string(x.Path(i))); {
-		case edited:
-			if e = edits[0]; i < x.Len() && e.Path == string(x.Path(i)) {
-				i++
-			}
-			edits = edits[1:]
-		case int(x.at[i]) < len(s.data):
-			kept = true
-			for s.at[at] != x.at[i] {
-				s.deleted.set(at)
-				at++
-			}
-			at, i = at+1, i+1
-		default:
-			e = x.Entry(i)
+	d := &difference{x: x, base: &Index{hashSize: x.hashSize, data: x.shared.data, at: x.shared.at},
+		shared: shared{deleted: newBitmap(len(x.shared.at)), replaced: newBitmap(len(x.shared.at))}}
+	i := 0 // entries of x that are done
+	for _, e := range edits {
+		at, found := x.FindFrom(i, e.Path)
+		d.keep(i, at)
+		d.put(e)
+		if i = at; found {
 			i++
 		}
-		if kept {
+	}
+	d.keep(i, x.Len())
+	d.drop(len(x.shared.at))
+	return x.shared.mark.write(w, x.hashSize, &d.shared, d.count, slices.Concat(d.replacing, d.added))
+}
+
+// A difference is what an index has that is not shared.
+type difference struct {
+	shared    // of which the bitmaps are used
+	x, base   *Index
+	done      int    // shared entries that are kept, deleted or replaced
+	replacing []byte // entries, without their paths
+	added     []byte // entries
+	count     int    // of both
+}
+
+// drop deletes the shared entries up to the place i.
+func (d *difference) drop(i int) {
+	for ; d.done < i; d.done++ {
+		d.deleted.set(d.done)
+	}
+}
+
+// keep takes over the entries of x from i up to j: runs of shared ones, which
+// need nothing, and others.
+func (d *difference) keep(i, j int) {
+	for n := uint32(len(d.base.data)); i < j; i++ {
+		if d.x.at[i] >= n {
+			d.put(d.x.Entry(i))
 			continue
 		}
-		for at < len(s.at) && string(base.Path(at)) < e.Path {
-			s.deleted.set(at)
-			at++
+		place, _ := slices.BinarySearch(d.base.at[d.done:], d.x.at[i])
+		d.drop(d.done + place)
+		run := 1
+		for i+run < j && d.done+run < len(d.base.at) && d.x.at[i+run] == d.base.at[d.done+run] {
+			run++
 		}
-		found := at < len(s.at) && string(base.Path(at)) == e.Path
-		if e.Mode != 0 {
-			place(e, at, found)
-		} else if found {
-			s.deleted.set(at)
-		}
-		if found {
-			at++
-		}
+		d.done += run
+		i += run - 1
 	}
-	for ; at < len(s.at); at++ {
-		s.deleted.set(at)
+}
+
+// put adds an entry that is not shared; one without a mode is not there.
+func (d *difference) put(e Entry) {
+	at, found := d.base.FindFrom(d.done, e.Path)
+	d.drop(at)
+	switch {
+	case e.Mode == 0 && found:
+		d.drop(at + 1)
+	case e.Mode == 0:
+	case found:
+		d.replaced.set(at)
+		d.done = at + 1
+		e.Path = ""
+		d.replacing = e.append(d.replacing, d.x.hashSize)
+		d.count++
+	default:
+		d.added = e.append(d.added, d.x.hashSize)
+		d.count++
 	}
-	return s.mark.write(w, x.hashSize, s, count, slices.Concat(replacing, added))
 }
 
 // WriteShared writes the index that has all of its entries from the shared file

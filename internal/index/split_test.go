@@ -32,7 +32,7 @@ func (w *worktree) replace(t *testing.T, x *Index, edits []Entry, split bool) Ma
 		if mark, err = x.Write(&out, edits); err != nil {
 			t.Fatal(err)
 		}
-		shared := SharedMark{Sum: mark.Sum, CRC: mark.CRC}
+		shared := SharedMark{Sum: mark.Sum, CRC: mark.CRC, Totals: x.TotalsWith(edits)}
 		if err := os.WriteFile(filepath.Join(w.repo, shared.SharedName()), out.Bytes(), 0o444); err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +60,7 @@ func TestWriteSplit(t *testing.T) {
 			want := map[string]Entry{}
 			entry := func() Entry {
 				path := fmt.Sprintf("%d/%d", random.IntN(9), random.IntN(90))
-				return Entry{Path: path, Item: tree.Item{Mode: tree.File, OID: tree.HashObject("blob", []byte(path), size)}, Stat: Stat{Ino: random.Uint32(), Size: 1}}
+				return Entry{Path: path, Item: tree.Item{Mode: tree.File, OID: tree.HashObject("blob", []byte(path), size)}, Stat: Stat{Ino: random.Uint32(), MTimeSec: random.Uint32N(1000), Size: random.Uint32N(4)}}
 			}
 			for range 300 {
 				e := entry()
@@ -73,6 +73,9 @@ func TestWriteSplit(t *testing.T) {
 					t.Fatalf("round %d: known %v, %v", round, known, err)
 				}
 				compare(t, all(x), sorted(want))
+				if got, sum := x.Totals(), New(sorted(want), size).Totals(); got.Bytes != sum.Bytes || got.Unsized != sum.Unsized || got.Newest < sum.Newest {
+					t.Errorf("totals %+v, want %+v", got, sum)
+				}
 				edits := map[string]Entry{}
 				for range random.IntN(9) {
 					e := entry()

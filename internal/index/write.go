@@ -57,6 +57,25 @@ func writeParts(w io.Writer, parts [][]byte, hashSize int) (Mark, error) {
 	return mark, nil
 }
 
+// TotalsWith returns the totals of the index with edits.
+func (x *Index) TotalsWith(edits []Entry) Totals {
+	var replaced []int
+	at, found := 0, false
+	for i := range edits {
+		if at, found = x.FindFrom(at, edits[i].Path); found {
+			replaced = append(replaced, at)
+		}
+	}
+	t := x.Without(replaced)
+	fresh := New(edits, x.hashSize)
+	for i := range edits {
+		if edits[i].Mode != 0 {
+			t.add(fresh, i)
+		}
+	}
+	return t
+}
+
 // edited returns the bytes of the index with the edits, in parts: what is
 // unchanged lies where it did.
 func (x *Index) edited(edits []Entry) [][]byte {

@@ -130,7 +130,7 @@ func (w *Worktree) writeShared(x *index.Index, edits []index.Entry) (index.Share
 	if err != nil {
 		return index.SharedMark{}, err
 	}
-	shared := index.SharedMark{Sum: mark.Sum, CRC: mark.CRC}
+	shared := index.SharedMark{Sum: mark.Sum, CRC: mark.CRC, Totals: x.TotalsWith(edits)}
 	if err := os.Rename(temp, w.sharedIndex(shared)); err != nil {
 		return shared, fmt.Errorf("writing the index: %w", err)
 	}

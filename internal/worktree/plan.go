@@ -293,6 +293,9 @@ func (p *Plan) edits() []index.Entry {
 // not what the index says. Without Verify nothing is looked at, and files that
 // may have changed unseen are marked so that git looks at them.
 func (w *Worktree) addDrift(ctx context.Context, p *Plan) error {
+	if !w.Verify && !p.base.MayBeRacy() {
+		return nil
+	}
 	if !w.Verify {
 		p.untouched(func(i int) {
 			if p.base.Racy(i) && p.base.Size(i) != 0 {
@@ -324,38 +327,37 @@ func (w *Worktree) addDrift(ctx context.Context, p *Plan) error {
 // measure adds up what is to be written, and holds the whole of what the web
 // root will hold against max_bytes.
 func (w *Worktree) measure(objects *git.Objects, p *Plan) error {
-	var total int64
 	var oids []git.OID // of what is written, and of files whose size is not remembered
-	var places []int   // of the latter
 	for i := range p.Writes {
 		if p.Writes[i].Mode != tree.Submodule {
 			oids = append(oids, p.Writes[i].OID)
 		}
 	}
-	empty := tree.HashObject("blob", nil, objects.HashSize())
-	p.untouched(func(i int) {
-		if size := p.base.Size(i); size != 0 {
-			total += int64(size)
-		} else if item := p.base.Item(i); item.Mode != tree.Submodule && item.OID != empty {
-			oids, places = append(oids, item.OID), append(places, i)
-		}
-	})
+	kept, writes := p.base.Without(p.touched), len(oids)
+	var unsized []int
+	if kept.Unsized > 0 {
+		p.untouched(func(i int) {
+			if p.base.Size(i) == 0 && !p.base.IsEmpty(i) {
+				oids, unsized = append(oids, p.base.Item(i).OID), append(unsized, i)
+			}
+		})
+	}
 	sizes, err := objects.Sizes(oids)
 	if err != nil {
 		return fmt.Errorf("refusing the tree: %w", err)
 	}
-	written, kept := sizes[:len(oids)-len(places)], sizes[len(oids)-len(places):]
-	for _, size := range sizes {
+	total := kept.Bytes
+	for i, size := range sizes {
 		total += size
-	}
-	for _, size := range written {
-		p.Bytes += size
+		if i < writes {
+			p.Bytes += size
+		}
 	}
 	if total > w.MaxBytes {
 		return fmt.Errorf("refusing the tree: it unpacks to %d bytes, more than max_bytes = %d", total, w.MaxBytes)
 	}
 	if !w.Verify {
-		p.rememberSizes(places, kept)
+		p.rememberSizes(unsized, sizes[writes:])
 	}
 	return nil
 }
