@@ -17,8 +17,8 @@ import (
 	"bluegreen/internal/tree"
 )
 
-// ErrUnsupported is returned for an index that only git can read, a split or a
-// sparse one.
+// ErrUnsupported is returned for an index that only git can read, a sparse one
+// for one.
 var ErrUnsupported = errors.New("index is in a form that only git reads")
 
 // A Stat is what git remembers of a file's inode to see, without reading it,
@@ -44,8 +44,8 @@ type Entry struct {
 	Stat Stat
 }
 
-// An Index is the list of tracked paths, sorted. It is kept as the bytes of an
-// index file of version 2, and the next one is written by copying what has not
+// An Index is the list of tracked paths, sorted. It is kept as the bytes of
+// index files of version 2, and the next one is written by copying what has not
 // changed: the site may be large, what changes rarely is.
 type Index struct {
 	// Written is when the file was written. A file changed at or after that
@@ -53,17 +53,80 @@ type Index struct {
 	Written time.Time
 
 	hashSize int
-	data     []byte   // header and entries
-	at       []uint32 // where each entry begins, and where the last one ends
+	data     []byte   // a header and entries
+	at       []uint32 // where each entry begins: in shared, or behind it in data
+	shared   *shared  // of a split index, else nil
+	totals   *Totals  // nil until they are asked for
+}
+
+// Totals are what all entries of an index come to.
+type Totals struct {
+	Bytes   int64  `json:"bytes"`   // the sizes that are remembered
+	Unsized int    `json:"unsized"` // how many files have none, though they are not empty
+	Newest  uint32 `json:"newest"`  // no file was changed later than in this second
+}
+
+func (t *Totals) add(x *Index, i int) {
+	e := x.bytes(i)
+	size := binary.BigEndian.Uint32(e[36:])
+	t.Bytes += int64(size)
+	if size == 0 && !x.IsEmpty(i) {
+		t.Unsized++
+	}
+	t.Newest = max(t.Newest, binary.BigEndian.Uint32(e[8:]))
+}
+
+// remove takes back what add did, but for Newest: it remains an upper bound.
+func (t *Totals) remove(x *Index, i int) {
+	size := x.Size(i)
+	t.Bytes -= int64(size)
+	if size == 0 && !x.IsEmpty(i) {
+		t.Unsized--
+	}
+}
+
+// IsEmpty tells whether there is nothing in an entry's file: it is known by its
+// name, or is a submodule.
+func (x *Index) IsEmpty(i int) bool {
+	item := x.Item(i)
+	return item.Mode == tree.Submodule || item.OID == tree.HashObject("blob", nil, x.hashSize)
+}
+
+// Totals returns what the entries come to.
+func (x *Index) Totals() Totals {
+	if x.totals == nil {
+		x.totals = &Totals{}
+		for i := range x.at {
+			x.totals.add(x, i)
+		}
+	}
+	return *x.totals
+}
+
+// Without returns the totals of the entries but for those at the places.
+func (x *Index) Without(places []int) Totals {
+	t := x.Totals()
+	for _, i := range places {
+		t.remove(x, i)
+	}
+	return t
+}
+
+// MayBeRacy tells that there may be an entry that is racy.
+func (x *Index) MayBeRacy() bool { return int64(x.Totals().Newest) >= x.Written.Unix() }
+
+// Mentions tells whether a name may be that of an entry's file. It looks at all
+// paths at once, and never says no wrongly.
+func (x *Index) Mentions(name string) bool {
+	return bytes.Contains(x.data, []byte(name)) || x.shared != nil && bytes.Contains(x.shared.data, []byte(name))
 }
 
 // New returns the index of entries, which are sorted.
 func New(entries []Entry, hashSize int) *Index {
-	x := &Index{hashSize: hashSize, data: header(len(entries)), at: make([]uint32, 1, len(entries)+1)}
-	x.at[0] = headerSize
+	x := &Index{hashSize: hashSize, data: header(len(entries)), at: make([]uint32, 0, len(entries))}
 	for i := range entries {
-		x.data = entries[i].append(x.data, hashSize)
 		x.at = append(x.at, uint32(len(x.data)))
+		x.data = entries[i].append(x.data, hashSize)
 	}
 	return x
 }
@@ -72,17 +135,43 @@ func New(entries []Entry, hashSize int) *Index {
 func (x *Index) HashSize() int { return x.hashSize }
 
 // Len returns the number of entries.
-func (x *Index) Len() int { return len(x.at) - 1 }
+func (x *Index) Len() int { return len(x.at) }
+
+// bytes returns the bytes of an entry, and what comes after it.
+func (x *Index) bytes(i int) []byte {
+	at := x.at[i]
+	if x.shared != nil {
+		if n := uint32(len(x.shared.data)); at < n {
+			return x.shared.data[at:]
+		} else {
+			at -= n
+		}
+	}
+	return x.data[at:]
+}
+
+// end returns where the bytes of an entry end.
+func (x *Index) end(i int) uint32 {
+	fixed := statSize + x.hashSize + 2
+	return x.at[i] + uint32(fixed+len(x.Path(i))+8)&^7
+}
+
+// size returns where all entries end.
+func (x *Index) size() uint32 {
+	if n := x.Len(); n > 0 {
+		return x.end(n - 1)
+	}
+	return headerSize
+}
 
 // Entry returns an entry.
 func (x *Index) Entry(i int) Entry {
 	return Entry{Path: string(x.Path(i)), Item: x.Item(i), Stat: x.Stat(i)}
 }
 
-// Path returns the path of an entry. It is followed by a NUL in memory, and
-// must not be changed.
+// Path returns the path of an entry. It must not be changed.
 func (x *Index) Path(i int) []byte {
-	e := x.data[x.at[i]:x.at[i+1]]
+	e := x.bytes(i)
 	begin := statSize + x.hashSize + 2
 	if n := int(binary.BigEndian.Uint16(e[begin-2:]) & flagLength); n < flagLength {
 		return e[begin : begin+n]
@@ -92,19 +181,27 @@ func (x *Index) Path(i int) []byte {
 
 // Item returns what an entry is.
 func (x *Index) Item(i int) tree.Item {
-	e := x.data[x.at[i]:x.at[i+1]]
+	e := x.bytes(i)
 	return tree.Item{Mode: mode(e), OID: git.OIDFromBytes(e[statSize : statSize+x.hashSize])}
 }
 
 // Mode returns the mode of an entry.
-func (x *Index) Mode(i int) tree.Mode { return mode(x.data[x.at[i]:]) }
+func (x *Index) Mode(i int) tree.Mode { return mode(x.bytes(i)) }
 
 // Size returns what is remembered of the size of an entry's file, 0 for
 // nothing.
-func (x *Index) Size(i int) uint32 { return binary.BigEndian.Uint32(x.data[x.at[i]+36:]) }
+func (x *Index) Size(i int) uint32 { return binary.BigEndian.Uint32(x.bytes(i)[36:]) }
 
 // Stat returns what is remembered of an entry's file.
-func (x *Index) Stat(i int) Stat { return statIn(x.data[x.at[i]:]) }
+func (x *Index) Stat(i int) Stat { return statIn(x.bytes(i)) }
+
+// Racy tells whether an entry's Stat cannot prove that its file is unchanged.
+func (x *Index) Racy(i int) bool {
+	e := x.bytes(i)
+	sec, nsec := int64(binary.BigEndian.Uint32(e[8:])), int(binary.BigEndian.Uint32(e[12:]))
+	written := x.Written.Unix()
+	return sec > written || sec == written && nsec >= x.Written.Nanosecond()
+}
 
 func mode(e []byte) tree.Mode { return tree.Mode(binary.BigEndian.Uint32(e[24:])) }
 
@@ -112,12 +209,6 @@ func statIn(e []byte) Stat {
 	u32 := func(i int) uint32 { return binary.BigEndian.Uint32(e[4*i:]) }
 	return Stat{CTimeSec: u32(0), CTimeNsec: u32(1), MTimeSec: u32(2), MTimeNsec: u32(3),
 		Dev: u32(4), Ino: u32(5), UID: u32(7), GID: u32(8), Size: u32(9)}
-}
-
-// Racy tells whether a Stat cannot prove that its file is unchanged.
-func (x *Index) Racy(s *Stat) bool {
-	m := time.Unix(int64(s.MTimeSec), int64(s.MTimeNsec))
-	return !m.Before(x.Written)
 }
 
 // Find returns the place of a path, or the one that it would have.

@@ -98,19 +98,19 @@ func TestMark(t *testing.T) {
 		}
 	}
 	put(out.Bytes(), mark.Written)
-	y, known, err := ReadKnown(path, 20, mark)
+	y, known, err := ReadKnown(path, filepath.Dir(path), 20, mark)
 	if err != nil || !known || !y.Written.Equal(mark.Written) {
 		t.Fatalf("known %v, written %s, %v", known, y.Written, err)
 	}
 	compare(t, all(y), all(x))
-	if _, known, err := ReadKnown(path, 20, Mark{}); err != nil || known {
+	if _, known, err := ReadKnown(path, filepath.Dir(path), 20, Mark{}); err != nil || known {
 		t.Errorf("without a mark: known %v, %v", known, err)
 	}
 	// One that was put back, or put back with a time of long ago: a file that
 	// was changed since then must not be taken for unchanged.
 	for _, written := range []time.Time{mark.Written.Add(time.Hour), mark.Written.Add(-time.Hour)} {
 		put(out.Bytes(), written)
-		y, known, err := ReadKnown(path, 20, mark)
+		y, known, err := ReadKnown(path, filepath.Dir(path), 20, mark)
 		if earlier := min(written.Unix(), mark.Written.Unix()); err != nil || !known || y.Written.Unix() != earlier {
 			t.Errorf("put back with the time %s: known %v, written %s, %v", written, known, y.Written, err)
 		}
@@ -120,7 +120,7 @@ func TestMark(t *testing.T) {
 		broken := slices.Clone(out.Bytes())
 		broken[n] ^= 1
 		put(broken, mark.Written)
-		if _, known, err := ReadKnown(path, 20, mark); err == nil || known {
+		if _, known, err := ReadKnown(path, filepath.Dir(path), 20, mark); err == nil || known {
 			t.Fatalf("byte %d changed: known %v, %v", n, known, err)
 		}
 	}
@@ -130,7 +130,7 @@ func TestMark(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(other.Bytes(), mark.Written)
-	if z, known, err := ReadKnown(path, 20, mark); err != nil || known || z.Len() != y.Len()-1 {
+	if z, known, err := ReadKnown(path, filepath.Dir(path), 20, mark); err != nil || known || z.Len() != y.Len()-1 {
 		t.Errorf("another index: known %v, %v", known, err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"bluegreen/internal/git"
@@ -18,16 +19,17 @@ import (
 // maxIndex is far above the index of a million long paths.
 const maxIndex = 1 << 30
 
-// Read reads the index file at path. A file that is not there is an empty
-// index: nothing was deployed yet.
+// Read reads the index file at path, and the shared one beside it where it is
+// split. A file that is not there is an empty index: nothing was deployed yet.
 func Read(path string, hashSize int) (*Index, error) {
-	x, _, err := ReadKnown(path, hashSize, Mark{})
+	x, _, err := ReadKnown(path, filepath.Dir(path), hashSize, Mark{})
 	return x, err
 }
 
 // ReadKnown is Read, where the file may be the one that has the mark: then
-// known is true, and what else is remembered of that index holds.
-func ReadKnown(path string, hashSize int, mark Mark) (x *Index, known bool, err error) {
+// known is true, and what else is remembered of that index holds. Shared files
+// are in dir.
+func ReadKnown(path, dir string, hashSize int, mark Mark) (x *Index, known bool, err error) {
 	data, written, err := load(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return New(nil, hashSize), false, nil
@@ -35,7 +37,13 @@ func ReadKnown(path string, hashSize int, mark Mark) (x *Index, known bool, err 
 	if err != nil {
 		return nil, false, fmt.Errorf("reading the index: %w", err)
 	}
-	if x, known, err = parseKnown(data, hashSize, mark); err != nil {
+	n := len(data) - hashSize
+	if known = n >= headerSize && mark.Sum != "" && hex.EncodeToString(data[n:]) == mark.Sum; known {
+		x, err = parseKnown(dir, data[:n], hashSize, mark)
+	} else {
+		x, err = parse(dir, data, hashSize)
+	}
+	if err != nil {
 		return nil, false, fmt.Errorf("reading the index %q: %w", path, err)
 	}
 	x.Written = written
@@ -71,29 +79,63 @@ const (
 	flagLength = 0x0fff
 )
 
-// parseKnown reads an index that may be the marked one. Of that one git's
-// checksum, which takes a multiple of all else, is not computed: the CRC tells
-// whether the disk has damaged the file.
-func parseKnown(data []byte, hashSize int, mark Mark) (x *Index, known bool, err error) {
-	if n := len(data) - hashSize; n >= headerSize && mark.Sum != "" && hex.EncodeToString(data[n:]) == mark.Sum {
-		if crc32.ChecksumIEEE(data[:n]) != mark.CRC {
-			return nil, false, errors.New("checksum is wrong")
-		}
-		if x := scan(data[:n], hashSize, false); x != nil {
-			return x, true, nil
-		}
+// parseKnown reads the marked index. Git's checksum, which takes a multiple of
+// all else, is not computed: the CRC tells whether the disk has damaged the
+// file.
+func parseKnown(dir string, body []byte, hashSize int, mark Mark) (*Index, error) {
+	if crc32.ChecksumIEEE(body) != mark.CRC {
+		return nil, errors.New("checksum is wrong")
 	}
-	x, err = Parse(data, hashSize)
-	return x, false, err
+	x := scan(body, hashSize, false)
+	if x == nil {
+		return nil, errors.New("it is not as it was written")
+	}
+	if mark.Shared.Sum == "" {
+		return x, nil
+	}
+	s, err := loadShared(dir, mark.Shared, hashSize)
+	if err != nil {
+		return nil, err
+	}
+	return x.joined(s)
 }
 
-// Parse reads an index of version 2, 3 or 4. It keeps data.
-func Parse(data []byte, hashSize int) (*Index, error) {
+// Parse reads an index of version 2, 3 or 4, but no split one. It keeps data.
+func Parse(data []byte, hashSize int) (*Index, error) { return parse("", data, hashSize) }
+
+// parse is Parse, also of split indexes if dir is where shared files are.
+func parse(dir string, data []byte, hashSize int) (*Index, error) {
+	body, err := verified(data, hashSize)
+	if err != nil {
+		return nil, err
+	}
+	if x := scan(body, hashSize, true); x != nil {
+		switch err := extensions(body[x.size():]); {
+		case err == nil:
+			return x, nil
+		case dir == "" || !errors.Is(err, errSplit):
+			return nil, err
+		}
+	}
+	entries, rest, err := convert(body, hashSize)
+	if err == nil {
+		err = extensions(rest)
+	}
+	if dir != "" && errors.Is(err, errSplit) {
+		entries, err = joinShared(dir, entries, rest, hashSize)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return checked(entries, hashSize)
+}
+
+// verified returns the bytes of an index file without its checksum.
+func verified(data []byte, hashSize int) ([]byte, error) {
 	if len(data) < headerSize+hashSize || string(data[:4]) != "DIRC" {
 		return nil, errors.New("not an index file")
 	}
-	version := binary.BigEndian.Uint32(data[4:])
-	if version < 2 || version > 4 {
+	if version := binary.BigEndian.Uint32(data[4:]); version < 2 || version > 4 {
 		return nil, fmt.Errorf("version %d: %w", version, ErrUnsupported)
 	}
 	body, sum := data[:len(data)-hashSize], data[len(data)-hashSize:]
@@ -104,10 +146,7 @@ func Parse(data []byte, hashSize int) (*Index, error) {
 			return nil, errors.New("checksum is wrong")
 		}
 	}
-	if x := scan(body, hashSize, true); x != nil {
-		return x, extensions(body[x.at[x.Len()]:])
-	}
-	return convert(body, version, hashSize)
+	return body, nil
 }
 
 // scan finds the entries of an index that is as we write it: of version 2, and
@@ -120,8 +159,7 @@ func scan(body []byte, hashSize int, strict bool) *Index {
 	if binary.BigEndian.Uint32(body[4:]) != 2 || count > len(body)/fixed {
 		return nil
 	}
-	x := &Index{hashSize: hashSize, data: body, at: make([]uint32, 1, count+1)}
-	x.at[0] = headerSize
+	x := &Index{hashSize: hashSize, data: body, at: make([]uint32, 0, count)}
 	var previous []byte
 	for at := headerSize; count > 0; count-- {
 		if len(body)-at < fixed {
@@ -143,31 +181,44 @@ func scan(body []byte, hashSize int, strict bool) *Index {
 			}
 			previous = path
 		}
-		x.at = append(x.at, uint32(next))
+		x.at = append(x.at, uint32(at))
 		at = next
 	}
 	return x
 }
 
-// convert reads an index of any form that is supported.
-func convert(body []byte, version uint32, hashSize int) (*Index, error) {
+// convert reads the entries of an index of any form that is supported, as they
+// are in the file, and returns what comes after them.
+func convert(body []byte, hashSize int) (entries []Entry, rest []byte, err error) {
 	count := binary.BigEndian.Uint32(body[8:])
-	p := &parser{rest: body[headerSize:], version: version, hashSize: hashSize}
-	entries := make([]Entry, 0, min(int(count), len(body)/(statSize+hashSize)))
+	p := &parser{rest: body[headerSize:], version: binary.BigEndian.Uint32(body[4:]), hashSize: hashSize}
+	entries = make([]Entry, 0, min(int(count), len(body)/(statSize+hashSize)))
 	for range count {
 		e, err := p.entry()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if n := len(entries); n > 0 && e.Path <= entries[n-1].Path {
-			if e.Path == entries[n-1].Path {
+		entries = append(entries, e)
+	}
+	return entries, p.rest, nil
+}
+
+// checked makes an index of entries, if they are such as git writes.
+func checked(entries []Entry, hashSize int) (*Index, error) {
+	kept := entries[:0]
+	for _, e := range entries {
+		if !safePath([]byte(e.Path)) {
+			return nil, fmt.Errorf("%q is not a path", e.Path)
+		}
+		if n := len(kept); n > 0 && e.Path <= kept[n-1].Path {
+			if e.Path == kept[n-1].Path {
 				continue // the further stages of an unmerged path
 			}
 			return nil, fmt.Errorf("%q is out of order", e.Path)
 		}
-		entries = append(entries, e)
+		kept = append(kept, e)
 	}
-	return New(entries, hashSize), extensions(p.rest)
+	return New(kept, hashSize), nil
 }
 
 func fileMode(m tree.Mode) bool {
@@ -186,6 +237,9 @@ type parser struct {
 }
 
 var errShort = errors.New("file is cut short")
+
+// errSplit is for an index that another file is a part of.
+var errSplit = fmt.Errorf("it is split: %w", ErrUnsupported)
 
 func (p *parser) entry() (Entry, error) {
 	fixed := statSize + p.hashSize + 2
@@ -212,13 +266,6 @@ func (p *parser) entry() (Entry, error) {
 		e.Path, err = p.compressedPath(size)
 	} else {
 		e.Path, err = p.paddedPath(size)
-	}
-	if err == nil && e.Path == "" {
-		// A split index names what replaces an entry by its number.
-		return Entry{}, fmt.Errorf("%q is not a path: %w", "", ErrUnsupported)
-	}
-	if err == nil && !safePath([]byte(e.Path)) {
-		err = fmt.Errorf("%q is not a path", e.Path)
 	}
 	p.previous = e.Path
 	return e, err
@@ -286,6 +333,9 @@ func safePath(path []byte) bool {
 func extensions(rest []byte) error {
 	for len(rest) >= 8 {
 		name, size := rest[:4], binary.BigEndian.Uint32(rest[4:])
+		if string(name) == linkExtension {
+			return errSplit
+		}
 		if name[0] < 'A' || name[0] > 'Z' {
 			return fmt.Errorf("extension %q: %w", name, ErrUnsupported)
 		}

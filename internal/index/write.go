@@ -17,17 +17,22 @@ type Mark struct {
 	Sum     string    `json:"sum"` // the checksum at the end of the file, in hexadecimal
 	CRC     uint32    `json:"crc"` // of what it is the checksum of
 	Written time.Time `json:"written"`
+	// Shared is the file that a split index is based on.
+	Shared SharedMark `json:"shared,omitzero"`
 }
 
 // Write writes the index, version 2, with edits, which are sorted: each
 // replaces the entry of its path, or is added; one without a mode takes the
 // path out. The mark lacks when it was written.
 func (x *Index) Write(w io.Writer, edits []Entry) (Mark, error) {
-	parts := x.edited(edits)
+	return writeParts(w, x.edited(edits), x.hashSize)
+}
+
+func writeParts(w io.Writer, parts [][]byte, hashSize int) (Mark, error) {
 	// Git's checksum takes longer than all the rest.
 	summed := make(chan []byte, 1)
 	go func() {
-		h := tree.NewHash(x.hashSize)
+		h := tree.NewHash(hashSize)
 		for _, part := range parts {
 			h.Write(part)
 		}
@@ -52,6 +57,25 @@ func (x *Index) Write(w io.Writer, edits []Entry) (Mark, error) {
 	return mark, nil
 }
 
+// TotalsWith returns the totals of the index with edits.
+func (x *Index) TotalsWith(edits []Entry) Totals {
+	var replaced []int
+	at, found := 0, false
+	for i := range edits {
+		if at, found = x.FindFrom(at, edits[i].Path); found {
+			replaced = append(replaced, at)
+		}
+	}
+	t := x.Without(replaced)
+	fresh := New(edits, x.hashSize)
+	for i := range edits {
+		if edits[i].Mode != 0 {
+			t.add(fresh, i)
+		}
+	}
+	return t
+}
+
 // edited returns the bytes of the index with the edits, in parts: what is
 // unchanged lies where it did.
 func (x *Index) edited(edits []Entry) [][]byte {
@@ -65,7 +89,7 @@ func (x *Index) edited(edits []Entry) [][]byte {
 	for i := range edits {
 		at, found := x.FindFrom(kept, edits[i].Path)
 		if at > kept {
-			parts = append(parts, fresh[used:], x.data[x.at[kept]:x.at[at]])
+			parts = x.appendRuns(append(parts, fresh[used:]), kept, at)
 			kept, used = at, len(fresh)
 		}
 		if found {
@@ -78,7 +102,22 @@ func (x *Index) edited(edits []Entry) [][]byte {
 		}
 	}
 	parts[0] = header(count)
-	return append(parts, fresh[used:], x.data[x.at[kept]:x.at[x.Len()]])
+	return x.appendRuns(append(parts, fresh[used:]), kept, x.Len())
+}
+
+// appendRuns adds the bytes of entries, in as few parts as they lie in.
+func (x *Index) appendRuns(parts [][]byte, from, to int) [][]byte {
+	for from < to {
+		last := to - 1
+		if x.shared != nil {
+			for last = from; last+1 < to && x.at[last+1] == x.end(last); last++ {
+			}
+		}
+		run := x.bytes(from)
+		parts = append(parts, run[:x.end(last)-x.at[from]])
+		from = last + 1
+	}
+	return parts
 }
 
 func header(count int) []byte {

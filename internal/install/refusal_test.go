@@ -323,7 +323,7 @@ func refusedKeys() map[string]refusalCase {
 func TestConfigurationErrors(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"environment = 3\n":                        "bluegreen.toml:1: environment: ",
+		"environment = 3\n":                       "bluegreen.toml:1: environment: ",
 		"[peers]\ngreen = \"http://10.0.0.1/\"\n": "is not in this version yet",
 	} {
 		s := newServer(t).furnish()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -137,13 +138,13 @@ func (i *Installation) tracked() (map[string]bool, error) {
 	if err != nil || e == nil {
 		return paths, err
 	}
-	data, err := i.host.ReadLarge(path.Join(i.o.Repo, "index"), maxIndex)
-	if err != nil {
-		return nil, err
+	if !e.Mode.IsRegular() {
+		return nil, fmt.Errorf("reading what the web root holds: the index of %s is not a regular file", i.o.Repo)
 	}
-	x, err := index.Parse(data, sha1.Size)
+	repo := filepath.Join(i.host.Root, i.o.Repo)
+	x, _, err := index.ReadKnown(filepath.Join(repo, "index"), repo, sha1.Size, index.Mark{})
 	if err != nil {
-		x, err = index.Parse(data, sha256.Size)
+		x, _, err = index.ReadKnown(filepath.Join(repo, "index"), repo, sha256.Size, index.Mark{})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading what the web root holds: %w", err)
@@ -155,9 +156,6 @@ func (i *Installation) tracked() (map[string]bool, error) {
 	}
 	return paths, nil
 }
-
-// maxIndex bounds the index, in bytes: that of a few million files.
-const maxIndex = 1 << 30
 
 // strangers lists what is below dir and neither tracked nor to be kept: a
 // directory of strangers as one.

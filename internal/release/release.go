@@ -319,7 +319,8 @@ func (r *Releases) twin() (*index.Index, error) {
 	if err != nil || live == nil || live.held == nil {
 		return nil, err
 	}
-	return index.Read(live.Worktree.Index(), r.Site.Repo.HashSize())
+	x, _, err := index.ReadKnown(live.Worktree.Index(), r.Site.Repo.Dir, r.Site.Repo.HashSize(), live.held.Index)
+	return x, err
 }
 
 // write makes h the record of the release, durably.

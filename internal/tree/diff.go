@@ -20,7 +20,15 @@ type diff struct {
 	measured map[git.OID]extent
 	reads    int64 // trees measured
 	changes  []Change
+	// parsed are trees that have been measured and not listed yet, with at most
+	// maxParsed entries.
+	parsed map[git.OID][]Entry
+	held   int
 }
+
+// maxParsed bounds what is remembered between measuring and listing: it is for
+// the few trees of a usual push, which need not be read twice.
+const maxParsed = 50_000
 
 // extent is the size of what a tree unpacks to.
 type extent struct {
@@ -34,7 +42,7 @@ type extent struct {
 // before they are listed, so that a few bytes that unpack to billions of paths cost
 // nothing.
 func Diff(objects Objects, old, new git.OID, maxFiles int64) ([]Change, error) {
-	d := &diff{objects: objects, maxFiles: maxFiles, measured: map[git.OID]extent{}}
+	d := &diff{objects: objects, maxFiles: maxFiles, measured: map[git.OID]extent{}, parsed: map[git.OID][]Entry{}}
 	if _, err := d.measure("", old, new); err != nil {
 		return nil, err
 	}
@@ -50,6 +58,9 @@ func (d *diff) read(dir string, oid git.OID, check bool) ([]Entry, error) {
 	if oid.IsZero() {
 		return nil, nil
 	}
+	if entries, found := d.parsed[oid]; found && !check {
+		return entries, nil
+	}
 	kind, data, err := d.objects.Read(oid)
 	if err != nil {
 		return nil, fmt.Errorf("reading directory %q: %w", dir, err)
@@ -63,6 +74,10 @@ func (d *diff) read(dir string, oid git.OID, check bool) ([]Entry, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("directory %q: %w", dir, err)
+	}
+	if d.parsed != nil && d.held+len(entries) <= maxParsed {
+		d.parsed[oid] = entries
+		d.held += len(entries)
 	}
 	return entries, nil
 }

@@ -4,18 +4,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
 
-	"bluegreen/internal/durable"
 	"bluegreen/internal/fault"
-	"bluegreen/internal/git"
 	"bluegreen/internal/index"
-	"bluegreen/internal/tree"
 )
 
 // An activation carries a record's operations out, or back. What has been done
@@ -389,123 +383,3 @@ func (s *Staged) Activate() error {
 
 // Undo takes back what Activate has done.
 func (s *Staged) Undo() error { return s.worktree.Undo(s.Record) }
-
-// PrepareIndex writes the index of what the web root now holds beside git's,
-// durably. What is left to SwitchIndex needs no room on the disk. The mark is
-// that of the index that will be git's.
-func (s *Staged) PrepareIndex() (Mark, error) {
-	edits := s.plan.edits()
-	s.keepsIndex = len(edits) == 0 && s.plan.mark.Sum != ""
-	if s.keepsIndex {
-		return s.plan.mark, nil // git's says all of it already
-	}
-	return s.worktree.prepareIndex(s.plan.base, edits)
-}
-
-// SwitchIndex makes the prepared index git's. A warning is returned when git's
-// own lock on the index was in the way.
-func (s *Staged) SwitchIndex() (warning string, err error) {
-	if s.keepsIndex {
-		return "", nil
-	}
-	return s.worktree.switchIndex()
-}
-
-// PrepareIndexOf is PrepareIndex for a web root whose index is another file
-// already, which is never changed in place.
-func (w *Worktree) PrepareIndexOf(file string) error {
-	next := w.nextIndex()
-	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("preparing the index: %w", err)
-	}
-	if err := os.Link(file, next); err != nil {
-		return fmt.Errorf("preparing the index: %w", err)
-	}
-	return durable.SyncDir(w.StateDir)
-}
-
-// SwitchToPrepared is SwitchIndex for PrepareIndexOf.
-func (w *Worktree) SwitchToPrepared() (warning string, err error) { return w.switchIndex() }
-
-// ClaimTree writes an index that says that the web root holds the tree, when
-// the deployment that knew more is gone. Every file will be compared by
-// content once.
-func (w *Worktree) ClaimTree(objects tree.Objects, root git.OID) error {
-	x, err := indexOf(objects, root)
-	if err == nil {
-		_, err = w.prepareIndex(x, nil)
-	}
-	if err == nil {
-		_, err = w.switchIndex()
-	}
-	return err
-}
-
-// ourLock is what our own index.lock holds, so that one that a crash left
-// behind is known from git's.
-const ourLock = "bluegreen\n"
-
-// indexLockWait is how long another git command may hold the index. It is only
-// "git status" refreshing what it remembers of the files, and takes
-// milliseconds; a lock older than that was left behind.
-const indexLockWait = time.Second
-
-func (w *Worktree) nextIndex() string { return filepath.Join(w.StateDir, "index") }
-
-func (w *Worktree) prepareIndex(x *index.Index, edits []index.Entry) (mark Mark, err error) {
-	err = durable.WriteFile(w.nextIndex(), 0o666, func(out io.Writer) error {
-		mark, err = x.Write(out, edits)
-		return err
-	})
-	if err != nil {
-		return Mark{}, err
-	}
-	st, err := os.Stat(w.nextIndex())
-	if err != nil {
-		return Mark{}, fmt.Errorf("looking at the prepared index: %w", err)
-	}
-	mark.Written = st.ModTime()
-	fault.Step("index prepared")
-	return mark, nil
-}
-
-func (w *Worktree) switchIndex() (warning string, err error) {
-	lock := w.Index() + ".lock"
-	locked, err := w.takeIndexLock(lock)
-	if err != nil {
-		return "", fmt.Errorf("locking the index: %w", err)
-	}
-	if locked {
-		defer os.Remove(lock)
-	} else {
-		warning = fmt.Sprintf("%q was left behind by another git command; if none is running, remove it", lock)
-	}
-	if err := os.Rename(w.nextIndex(), w.Index()); err != nil {
-		return "", fmt.Errorf("writing the index: %w", err)
-	}
-	fault.Step("index written")
-	return warning, durable.SyncDir(filepath.Dir(w.Index()))
-}
-
-// takeIndexLock takes git's lock on the index, as git does; with its contents
-// in one step, so that a crash leaves no lock that nobody knows.
-func (w *Worktree) takeIndexLock(path string) (bool, error) {
-	ours := filepath.Join(w.StateDir, "index.lock")
-	if err := os.WriteFile(ours, []byte(ourLock), 0o600); err != nil {
-		return false, err
-	}
-	defer os.Remove(ours)
-	for deadline := time.Now().Add(indexLockWait); ; {
-		err := os.Link(ours, path)
-		if err == nil || !errors.Is(err, os.ErrExist) {
-			return err == nil, err
-		}
-		if content, err := os.ReadFile(path); err == nil && string(content) == ourLock {
-			return true, nil // the deployment that made it is dead: we hold its lock
-		}
-		if time.Now().After(deadline) {
-			return false, nil
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}

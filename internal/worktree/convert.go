@@ -38,21 +38,26 @@ type conversions struct {
 	settled  bool             // nothing converts, of the paths in question
 }
 
-// entries calls do for each entry of a tree.
+// entries calls do for each entry of a tree that may be an attribute file.
 type entries func(do func(path []byte, item func() tree.Item))
 
 // entriesOf are those of an index.
 func entriesOf(x *index.Index) entries {
 	return func(do func([]byte, func() tree.Item)) {
+		if !x.Mentions(attributesName) {
+			return // they are looked for alone
+		}
 		for i := range x.Len() {
 			do(x.Path(i), func() tree.Item { return x.Item(i) })
 		}
 	}
 }
 
-// next are the entries that the web root will have.
+// next are those of what the web root will have.
 func (p *Plan) next(do func(path []byte, item func() tree.Item)) {
-	p.untouched(func(i int) { do(p.base.Path(i), func() tree.Item { return p.base.Item(i) }) })
+	if p.base.Mentions(attributesName) {
+		p.untouched(func(i int) { do(p.base.Path(i), func() tree.Item { return p.base.Item(i) }) })
+	}
 	for i := range p.Writes {
 		do([]byte(p.Writes[i].Path), func() tree.Item { return p.Writes[i].Item })
 	}

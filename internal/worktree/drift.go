@@ -159,7 +159,7 @@ func (r *root) unchanged(x *index.Index, i int, mode tree.Mode, st *unix.Stat_t)
 	}
 	now, old := index.StatOf(st), x.Stat(i)
 	old.Dev = now.Dev // not stable over reboots; git does not compare it either
-	if old == now && !x.Racy(&old) {
+	if old == now && !x.Racy(i) {
 		return asRecorded, nil
 	}
 	return unknown, nil
@@ -271,7 +271,7 @@ func (w *Worktree) Drift(ctx context.Context, known Known) ([]string, error) {
 // HeldTree returns the tree that the index says the web root holds; the zero
 // OID for an empty index.
 func (w *Worktree) HeldTree(known Known) (git.OID, error) {
-	x, same, err := index.ReadKnown(w.Index(), w.Repo.HashSize(), known.Index)
+	x, same, err := index.ReadKnown(w.Index(), w.Repo.Dir, w.Repo.HashSize(), known.Index)
 	switch {
 	case err != nil || x.Len() == 0:
 		return git.OID{}, err

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,5 +156,120 @@ func TestIndexKept(t *testing.T) {
 	again := s.finish(t, st)
 	if _, same, err := s.readIndex(s.Repo.Objects(t.Context()), again); err != nil || !same {
 		t.Errorf("it is not known: %v", err)
+	}
+}
+
+// TestSplitIndex: of many files the index is split, git reads it, and each
+// deployment writes what differs, until that is too much.
+func TestSplitIndex(t *testing.T) {
+	t.Parallel()
+	history, _ := gittest.History(81, 40)
+	origin := gittest.Bare(t)
+	commits := gittest.Commits(t, origin, history...)
+	s := newSite(t, origin)
+	s.splitFrom = 1
+	trees := gittest.TreesOf(t, s.Repo.Dir, commits)
+	known := Known{}
+	kept := 0
+	for i, commit := range commits {
+		s.Verify = i%3 == 1
+		checkout(t, s.theirRepo, s.theirs, commit)
+		before := s.shared(t)
+		_, st := s.stageFrom(t, trees[i], known)
+		known = s.finish(t, st)
+		s.same(t)
+		s.agrees(t, commit, false)
+		s.lists(t, commit)
+		after := s.shared(t)
+		if len(after) > 1+i/7 { // git does not remove its own at once
+			t.Fatalf("commit %d: shared files %q", i, after)
+		}
+		if slices.Equal(before, after) {
+			kept++
+		}
+		if _, same, err := s.readIndex(s.Repo.Objects(t.Context()), known); err != nil || !same && len(history[i]) > 0 {
+			t.Fatalf("commit %d: the index is not known: %v", i, err)
+		}
+		if i%7 == 6 { // somebody else has it written
+			must(t, os.Chtimes(filepath.Join(s.Repo.Dir, "config"), time.Now(), time.Now()))
+			gittest.Git(t, "/", "--git-dir="+s.Repo.Dir, "--work-tree="+s.Dir, "update-index", "--force-write-index")
+		}
+	}
+	if kept == 0 || kept == len(commits) {
+		t.Errorf("of %d times the shared file was kept %d times", len(commits), kept)
+	}
+	s.gone(t, known, trees[0])
+}
+
+// gone makes sure that without the shared file the records count, and that the
+// index is in order after that.
+func (s *site) gone(t *testing.T, known Known, tree string) {
+	t.Helper()
+	for _, path := range s.shared(t) {
+		must(t, os.Remove(path))
+	}
+	plan, st := s.stageFrom(t, tree, known)
+	if plan.Held != known.Tree {
+		t.Errorf("held %s, the records say %s", plan.Held, known.Tree)
+	}
+	s.finish(t, st)
+	if status := s.git(t, "ls-files", "--stage"); status == "" {
+		t.Error("git finds no index")
+	}
+}
+
+func (s *site) shared(t *testing.T) []string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(s.Repo.Dir, "sharedindex.*"))
+	must(t, err)
+	return paths
+}
+
+// TestSplitIndexForbidden: core.splitIndex says no.
+func TestSplitIndexForbidden(t *testing.T) {
+	t.Parallel()
+	s, known, commits, trees := knownSite(t)
+	s.splitFrom = 1
+	for _, step := range []struct {
+		forbid string
+		files  int
+	}{{"true", 1}, {"false", 0}, {"true", 1}} {
+		gittest.Git(t, s.Repo.Dir, "config", "core.splitIndex", step.forbid)
+		for _, i := range []int{2, 1} {
+			_, st := s.stageFrom(t, trees[i], known)
+			known = s.finish(t, st)
+			s.lists(t, commits[i])
+		}
+		if files := s.shared(t); len(files) != step.files {
+			t.Errorf("core.splitIndex = %s: shared files %q", step.forbid, files)
+		}
+	}
+}
+
+// TestSizesRemembered: where nothing is known of the files, their sizes are
+// asked for once.
+func TestSizesRemembered(t *testing.T) {
+	t.Parallel()
+	s, known, commits, trees := knownSite(t)
+	must(t, s.ClaimTree(s.Repo.Objects(t.Context()), known.Tree))
+	_, st := s.stageFrom(t, trees[2], Known{})
+	s.finish(t, st)
+	x, _, err := s.readIndex(s.Repo.Objects(t.Context()), Known{})
+	must(t, err)
+	for i := range x.Len() {
+		if x.Size(i) == 0 {
+			t.Errorf("%q: its size is not known", x.Path(i))
+		}
+	}
+	checkout(t, s.theirRepo, s.theirs, commits[2])
+	s.same(t)
+	s.lists(t, commits[2])
+	must(t, appendTo(filepath.Join(s.Dir, "a"), "more\n"))
+	if changed := s.git(t, "diff-files", "--name-only"); !strings.Contains(changed, "a\n") {
+		t.Errorf("git finds changed: %q", changed)
+	}
+	s.Verify = true
+	if plan := s.deploy(t, trees[2], nil); !slices.Equal(plan.Paths(), []string{"a"}) {
+		t.Errorf("repaired: %q", plan.Paths())
 	}
 }

@@ -45,6 +45,8 @@ type Worktree struct {
 	Symlinks string // "inside", "any" or "none"
 	MaxFiles int64
 	MaxBytes int64
+
+	splitFrom int // for tests: how many files are many
 }
 
 // A Plan is what a deployment will change.
@@ -74,8 +76,12 @@ type Plan struct {
 	grown       int64 // bytes that they have needed
 
 	base *index.Index // of what the web root holds
-	// mark is that of base, if that is the index that the records know.
-	mark index.Mark
+	// splits tells that the next index is worth being split.
+	splits bool
+	// mark is that of base, if that is the index that the records know; former is
+	// the shared file that the records know of.
+	mark   index.Mark
+	former index.SharedMark
 	// touched are the places in base of what is written anew or deleted.
 	touched []int
 	// seen are entries whose file stays, and of which something else is to be
@@ -152,13 +158,11 @@ type Mark = index.Mark
 // that is known to be deployed. same tells that the index is of that tree.
 func (w *Worktree) readIndex(objects *git.Objects, known Known) (x *index.Index, same bool, err error) {
 	if !known.Elsewhere {
-		x, same, err := index.ReadKnown(w.Index(), w.Repo.HashSize(), known.Index)
+		x, same, err := index.ReadKnown(w.Index(), w.Repo.Dir, w.Repo.HashSize(), known.Index)
 		switch {
 		case err == nil:
 			return x, same, nil
 		case known.Deployed:
-		case errors.Is(err, index.ErrUnsupported):
-			return nil, false, fmt.Errorf("%w; run \"git update-index --no-split-index\" in the repository", err)
 		default:
 			return nil, false, fmt.Errorf("%w; remove it to have every file written anew", err)
 		}
@@ -205,7 +209,7 @@ func (w *Worktree) plan(ctx context.Context, objects *git.Objects, source Source
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Tree: target, source: source, base: current, dropped: map[string]bool{}}
+	p := &Plan{Tree: target, source: source, base: current, former: known.Index.Shared, dropped: map[string]bool{}}
 	if same {
 		p.Held, p.mark = known.Tree, known.Index
 	}
@@ -227,6 +231,9 @@ func (w *Worktree) plan(ctx context.Context, objects *git.Objects, source Source
 		return nil, err
 	}
 	if err := w.markWrites(ctx, objects, p); err != nil {
+		return nil, err
+	}
+	if p.splits, err = w.splits(ctx, p); err != nil {
 		return nil, err
 	}
 	return p, w.measure(objects, p)
@@ -365,19 +372,20 @@ func (p *Plan) edits() []index.Entry {
 // not what the index says. Without Verify nothing is looked at, and files that
 // may have changed unseen are marked so that git looks at them.
 func (w *Worktree) addDrift(ctx context.Context, p *Plan) error {
-	if !w.Verify {
+	if !w.Verify && p.base.MayBeRacy() {
 		p.untouched(func(i int) {
 			if _, doubted := slices.BinarySearch(p.doubted, i); doubted {
 				return
 			}
-			if stat := p.base.Stat(i); p.base.Racy(&stat) {
-				stat.Size = 0
-				p.seen = append(p.seen, index.Entry{Path: string(p.base.Path(i)), Item: p.base.Item(i), Stat: stat})
+			if p.base.Racy(i) && p.base.Size(i) != 0 {
+				e := p.base.Entry(i)
+				e.Stat.Size = 0
+				p.seen = append(p.seen, e)
 			}
 		})
-		if len(p.doubted) == 0 {
-			return nil
-		}
+	}
+	if !w.Verify && len(p.doubted) == 0 {
+		return nil
 	}
 	found, err := w.sweep(ctx, p.base, selection{skip: p.touched, doubted: p.doubted, only: !w.Verify}, readUmask(), p.conversions)
 	if err != nil {
@@ -392,7 +400,6 @@ func (w *Worktree) addDrift(ctx context.Context, p *Plan) error {
 // measure adds up what is to be written, and holds the whole of what the web
 // root will hold against max_bytes.
 func (w *Worktree) measure(objects *git.Objects, p *Plan) error {
-	var total int64
 	var oids []git.OID // of what is written, and of files whose size is not remembered
 	var which []int
 	for i := range p.Writes {
@@ -401,19 +408,20 @@ func (w *Worktree) measure(objects *git.Objects, p *Plan) error {
 			which = append(which, i)
 		}
 	}
-	writes := len(oids)
-	empty := tree.HashObject("blob", nil, objects.HashSize())
-	p.untouched(func(i int) {
-		if size := p.base.Size(i); size != 0 {
-			total += int64(size)
-		} else if item := p.base.Item(i); item.Mode != tree.Submodule && item.OID != empty {
-			oids = append(oids, item.OID)
-		}
-	})
+	kept, writes := p.base.Without(p.touched), len(oids)
+	var unsized []int
+	if kept.Unsized > 0 {
+		p.untouched(func(i int) {
+			if p.base.Size(i) == 0 && !p.base.IsEmpty(i) {
+				oids, unsized = append(oids, p.base.Item(i).OID), append(unsized, i)
+			}
+		})
+	}
 	sizes, err := objects.Sizes(oids)
 	if err != nil {
 		return fmt.Errorf("refusing the tree: %w", err)
 	}
+	total := kept.Bytes
 	for i, size := range sizes {
 		total += size
 		if i < writes {
@@ -429,7 +437,22 @@ func (w *Worktree) measure(objects *git.Objects, p *Plan) error {
 	if total > w.MaxBytes {
 		return fmt.Errorf("refusing the tree: it unpacks to %d bytes, more than max_bytes = %d", total, w.MaxBytes)
 	}
+	if !w.Verify && len(p.doubted) == 0 {
+		p.rememberSizes(unsized, sizes[writes:])
+	}
 	return nil
+}
+
+// rememberSizes puts sizes where nothing at all is known of a file, so that they
+// need not be asked for again. It remains for git to compare it.
+func (p *Plan) rememberSizes(places []int, sizes []int64) {
+	for n, i := range places {
+		if p.base.Stat(i) == (index.Stat{}) {
+			e := p.base.Entry(i)
+			e.Stat.Size = uint32(sizes[n])
+			p.seen = append(p.seen, e)
+		}
+	}
 }
 
 // CheckDirectory tells what is wrong with a web root, before anything is

@@ -345,7 +345,8 @@ func TestKnown(t *testing.T) {
 		{name: "damaged, nothing known", index: good[:len(good)-1], err: "remove it to have every file written anew"},
 		{name: "empty file", index: "", err: "remove it to have every file written anew"},
 		{name: "split", index: splitIndex(t, repo, trees[0]), known: &first, held: first, writes: "b", deletes: "gone"},
-		{name: "split, nothing known", index: splitIndex(t, repo, trees[0]), err: "git update-index --no-split-index"},
+		{name: "split, nothing known", index: splitIndex(t, repo, trees[0]), held: first, writes: "b", deletes: "gone"},
+		{name: "unknown, nothing known", index: good[:7] + "\x05" + good[8:], err: "remove it to have every file written anew"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 
 	"bluegreen/internal/durable"
 	"bluegreen/internal/fault"
+	"bluegreen/internal/index"
 )
 
 // Staged deployments are written beside the web root, and can be activated and
@@ -31,6 +32,7 @@ type Staged struct {
 	singles map[int]int
 	// keepsIndex tells that git's index need not be written anew.
 	keepsIndex bool
+	shared     index.SharedMark // what the next index is based on
 
 	id     string
 	stages []*root // opened, as in Record.Stages

@@ -167,7 +167,7 @@ func (r *root) stamp(dir string) (Stamp, error) {
 // directories that stamps do not vouch for are listed. It returns the stamps of
 // now.
 func (w *Worktree) RemoveUntracked(ctx context.Context, stamps *Stamps, keep []string) (*Stamps, error) {
-	x, err := index.Read(w.Index(), w.Repo.HashSize())
+	x, _, err := index.ReadKnown(w.Index(), w.Repo.Dir, w.Repo.HashSize(), Mark{})
 	if err != nil {
 		return nil, err
 	}

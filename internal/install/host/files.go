@@ -198,10 +198,7 @@ func (h *Host) List(path string) ([]string, error) {
 }
 
 // ReadFile reads a regular file of at most 1 MiB.
-func (h *Host) ReadFile(path string) ([]byte, error) { return h.ReadLarge(path, maxFile) }
-
-// ReadLarge is ReadFile with another limit, in bytes.
-func (h *Host) ReadLarge(path string, limit int64) ([]byte, error) {
+func (h *Host) ReadFile(path string) ([]byte, error) {
 	f, err := h.openFile(path)
 	if err != nil {
 		return nil, wrap("reading", path, err)
@@ -210,14 +207,14 @@ func (h *Host) ReadLarge(path string, limit int64) ([]byte, error) {
 	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
 		return nil, wrap("reading", path, errors.Join(err, errors.New("it is not a regular file")))
 	}
-	content, err := readAll(f, limit)
+	content, err := readAll(f)
 	return content, wrap("reading", path, err)
 }
 
-func readAll(f *os.File, limit int64) ([]byte, error) {
-	content, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(content)) > limit {
-		err = fmt.Errorf("it is larger than %d bytes", limit)
+func readAll(f *os.File) ([]byte, error) {
+	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(content) > maxFile {
+		err = fmt.Errorf("it is larger than %d bytes", maxFile)
 	}
 	return content, err
 }
@@ -242,7 +239,7 @@ func (h *Host) LookInto(path string) (*Entry, []byte, error) {
 	if !e.Same(seen) {
 		return nil, nil, wrap("reading", path, errors.New("somebody has just put another file there"))
 	}
-	content, err := readAll(f, maxFile)
+	content, err := readAll(f)
 	return e, content, wrap("reading", path, err)
 }
 

@@ -1,0 +1,213 @@
+package worktree
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"bluegreen/internal/durable"
+	"bluegreen/internal/fault"
+	"bluegreen/internal/git"
+	"bluegreen/internal/index"
+	"bluegreen/internal/tree"
+)
+
+// PrepareIndex writes the index of what the web root now holds beside git's,
+// durably. What is left to SwitchIndex needs no room on the disk. The mark is
+// that of the index that will be git's.
+func (s *Staged) PrepareIndex() (Mark, error) {
+	edits := s.plan.edits()
+	s.keepsIndex = len(edits) == 0 && s.plan.mark.Sum != ""
+	if s.keepsIndex {
+		s.shared = s.plan.mark.Shared
+		return s.plan.mark, nil // git's says all of it already
+	}
+	mark, err := s.worktree.prepareIndex(s.plan.base, edits, s.plan.splits)
+	s.shared = mark.Shared
+	return mark, err
+}
+
+// SwitchIndex makes the prepared index git's. A warning is returned when git's
+// own lock on the index was in the way.
+func (s *Staged) SwitchIndex() (warning string, err error) {
+	if !s.keepsIndex {
+		if warning, err = s.worktree.switchIndex(); err != nil {
+			return warning, err
+		}
+	}
+	return warning, s.worktree.tendShared(s.plan.former, s.shared)
+}
+
+// PrepareIndexOf is PrepareIndex for a web root whose index is another file
+// already, which is never changed in place.
+func (w *Worktree) PrepareIndexOf(file string) error {
+	next := w.nextIndex()
+	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("preparing the index: %w", err)
+	}
+	if err := os.Link(file, next); err != nil {
+		return fmt.Errorf("preparing the index: %w", err)
+	}
+	return durable.SyncDir(w.StateDir)
+}
+
+// SwitchToPrepared is SwitchIndex for PrepareIndexOf.
+func (w *Worktree) SwitchToPrepared() (warning string, err error) { return w.switchIndex() }
+
+// tendShared removes the file that the index before was based on, if the one
+// that is git's now is not, and that one's it makes look new: git removes shared
+// files that are two weeks old when it writes another one.
+func (w *Worktree) tendShared(before, now index.SharedMark) error {
+	if before.Sum != "" && before != now {
+		if err := os.Remove(w.sharedIndex(before)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("removing what the index before was based on: %w", err)
+		}
+	}
+	if now.Sum != "" {
+		if err := os.Chtimes(w.sharedIndex(now), time.Time{}, time.Now()); err != nil {
+			return fmt.Errorf("keeping what the index is based on: %w", err)
+		}
+	}
+	return nil
+}
+
+// ClaimTree writes an index that says that the web root holds the tree, when
+// the deployment that knew more is gone. Every file will be compared by
+// content once.
+func (w *Worktree) ClaimTree(objects tree.Objects, root git.OID) error {
+	x, err := indexOf(objects, root)
+	if err == nil {
+		_, err = w.prepareIndex(x, nil, false)
+	}
+	if err == nil {
+		_, err = w.switchIndex()
+	}
+	return err
+}
+
+// ourLock is what our own index.lock holds, so that one that a crash left
+// behind is known from git's.
+const ourLock = "bluegreen\n"
+
+// indexLockWait is how long another git command may hold the index. It is only
+// "git status" refreshing what it remembers of the files, and takes
+// milliseconds; a lock older than that was left behind.
+const indexLockWait = time.Second
+
+func (w *Worktree) nextIndex() string { return filepath.Join(w.StateDir, "index") }
+
+// prepareIndex writes the index that x is with edits. Where it is to be split,
+// and shares too little with the one before, all of it becomes the part that
+// later ones share.
+func (w *Worktree) prepareIndex(x *index.Index, edits []index.Entry, split bool) (mark Mark, err error) {
+	write := x.Write
+	switch {
+	case split && x.CanShare(edits):
+		write = x.WriteSplit
+	case split:
+		shared, err := w.writeShared(x, edits)
+		if err != nil {
+			return Mark{}, err
+		}
+		write = func(out io.Writer, _ []index.Entry) (Mark, error) {
+			return index.WriteShared(out, shared, w.Repo.HashSize())
+		}
+	}
+	err = durable.WriteFile(w.nextIndex(), 0o666, func(out io.Writer) error {
+		mark, err = write(out, edits)
+		return err
+	})
+	if err != nil {
+		return Mark{}, err
+	}
+	st, err := os.Stat(w.nextIndex())
+	if err != nil {
+		return Mark{}, fmt.Errorf("looking at the prepared index: %w", err)
+	}
+	mark.Written = st.ModTime()
+	fault.Step("index prepared")
+	return mark, nil
+}
+
+// writeShared writes the file that split indexes are based on, and gives it the
+// name that git looks for.
+func (w *Worktree) writeShared(x *index.Index, edits []index.Entry) (index.SharedMark, error) {
+	temp := filepath.Join(w.StateDir, "sharedindex")
+	var mark Mark
+	err := durable.WriteFile(temp, 0o666, func(out io.Writer) (err error) {
+		mark, err = x.Write(out, edits)
+		return err
+	})
+	if err != nil {
+		return index.SharedMark{}, err
+	}
+	shared := index.SharedMark{Sum: mark.Sum, CRC: mark.CRC, Totals: x.TotalsWith(edits)}
+	if err := os.Rename(temp, w.sharedIndex(shared)); err != nil {
+		return shared, fmt.Errorf("writing the index: %w", err)
+	}
+	return shared, durable.SyncDir(w.Repo.Dir)
+}
+
+func (w *Worktree) sharedIndex(mark index.SharedMark) string {
+	return filepath.Join(w.Repo.Dir, mark.SharedName())
+}
+
+// splitFrom is from how many files on an index is split: writing the whole of
+// it, with its checksum, takes some milliseconds then.
+const splitFrom = 10_000
+
+// splits tells whether the next index is to be split, which the configuration
+// may forbid, as it forbids git to.
+func (w *Worktree) splits(ctx context.Context, p *Plan) (bool, error) {
+	if p.base.Len()-len(p.touched)+len(p.Writes) < cmp.Or(w.splitFrom, splitFrom) {
+		return false, nil
+	}
+	cfg, err := w.Repo.Config(ctx)
+	return err == nil && (len(cfg["core.splitindex"]) == 0 || cfg.Bool("core.splitindex")), err
+}
+
+func (w *Worktree) switchIndex() (warning string, err error) {
+	lock := w.Index() + ".lock"
+	locked, err := w.takeIndexLock(lock)
+	if err != nil {
+		return "", fmt.Errorf("locking the index: %w", err)
+	}
+	if locked {
+		defer os.Remove(lock)
+	} else {
+		warning = fmt.Sprintf("%q was left behind by another git command; if none is running, remove it", lock)
+	}
+	if err := os.Rename(w.nextIndex(), w.Index()); err != nil {
+		return "", fmt.Errorf("writing the index: %w", err)
+	}
+	fault.Step("index written")
+	return warning, durable.SyncDir(filepath.Dir(w.Index()))
+}
+
+// takeIndexLock takes git's lock on the index, as git does; with its contents
+// in one step, so that a crash leaves no lock that nobody knows.
+func (w *Worktree) takeIndexLock(path string) (bool, error) {
+	ours := filepath.Join(w.StateDir, "index.lock")
+	if err := os.WriteFile(ours, []byte(ourLock), 0o600); err != nil {
+		return false, err
+	}
+	defer os.Remove(ours)
+	for deadline := time.Now().Add(indexLockWait); ; {
+		err := os.Link(ours, path)
+		if err == nil || !errors.Is(err, os.ErrExist) {
+			return err == nil, err
+		}
+		if content, err := os.ReadFile(path); err == nil && string(content) == ourLock {
+			return true, nil // the deployment that made it is dead: we hold its lock
+		}
+		if time.Now().After(deadline) {
+			return false, nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
