@@ -58,6 +58,8 @@ var layers = map[string][]string{
 // doors lists the modules of others that only some packages may import.
 var doors = map[string][]string{
 	"github.com/BurntSushi/toml":      {"internal/config"},
+	"github.com/go-git/go-git/v5":     {"internal/receive"},
+	"github.com/go-git/go-billy/v5":   {},
 	"github.com/spf13/cobra":          {"internal/operator"},
 	"github.com/digitalocean/godo":    {"internal/digitalocean"},
 	"github.com/getkin/kin-openapi":   {},

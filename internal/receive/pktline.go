@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+
+	"github.com/go-git/go-git/v5/plumbing/format/pktline"
 )
 
 // maxPacket is the longest packet of git's pkt-line format, its four digits of
@@ -15,6 +17,7 @@ const maxPacket = 65520
 var errFlush = errors.New("flush packet")
 
 // readPacket reads one packet's content, without the newline that may end it.
+// go-git's scanner would take a push option that begins with "ERR " for an error.
 func readPacket(r io.Reader) (string, error) {
 	var digits [4]byte
 	if _, err := io.ReadFull(r, digits[:]); err != nil {
@@ -42,14 +45,16 @@ func readPacket(r io.Reader) (string, error) {
 
 // writePacket writes one packet.
 func writePacket(w io.Writer, content string) error {
-	if len(content)+4 > maxPacket {
-		return fmt.Errorf("writing a packet: %d bytes are too long", len(content))
+	var err error
+	if content == "" { // which the encoder takes for a flush
+		_, err = io.WriteString(w, "0004")
+	} else {
+		err = pktline.NewEncoder(w).EncodeString(content)
 	}
-	_, err := fmt.Fprintf(w, "%04x%s", len(content)+4, content)
-	return err
+	if err != nil {
+		return fmt.Errorf("writing a packet: %w", err)
+	}
+	return nil
 }
 
-func writeFlush(w io.Writer) error {
-	_, err := io.WriteString(w, "0000")
-	return err
-}
+func writeFlush(w io.Writer) error { return pktline.NewEncoder(w).Flush() }
