@@ -1,5 +1,11 @@
 // Command post-receive deploys after the ref has moved, for repositories without
 // proc-receive, and leaves alone what proc-receive has done.
+
+// A hook lives for milliseconds, too short to ask, and ask again, what share of
+// the processors its container has.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
 package main
 
 import (
