@@ -1,3 +1,9 @@
+// A hook lives for milliseconds, too short to ask, and ask again, what share of
+// the processors its container has.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command pre-receive is the gate: it refuses what must not be pushed, before
 // anything moves.
 package main

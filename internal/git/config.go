@@ -15,16 +15,24 @@ import (
 // lower case.
 type Config map[string][]string
 
-// Config reads the configuration.
+// Config returns the configuration, as it was when it was asked for first: a
+// process asks often, and is short.
 func (r *Repository) Config(ctx context.Context) (Config, error) {
-	if c, err := r.plainConfig(); err == nil {
-		return c, nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.config != nil {
+		return r.config, nil
 	}
-	out, err := r.Run(ctx, "config", "--list", "-z")
+	c, err := r.plainConfig()
 	if err != nil {
-		return nil, err
+		out, err := r.Run(ctx, "config", "--list", "-z")
+		if err != nil {
+			return nil, err
+		}
+		c = parseList(out)
 	}
-	return parseList(out), nil
+	r.config = c
+	return c, nil
 }
 
 // parseList reads what "git config --list -z" prints.

@@ -89,7 +89,7 @@ func (r *Repository) replaceLocked(path string, lock *os.File, u RefUpdate) erro
 // the names of new refs against others, writes logs of refs, asks a hook, sets
 // permissions, and looks after the branches of other worktrees.
 func (r *Repository) mayMoveAlone(ctx context.Context, u RefUpdate) error {
-	cfg, err := r.plainConfig()
+	cfg, err := r.Config(ctx)
 	if err != nil {
 		return err
 	}

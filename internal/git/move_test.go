@@ -59,7 +59,7 @@ func TestMoveAlone(t *testing.T) {
 		"HEAD":                 {nil, "HEAD", false},
 		"not there":            {nil, "refs/heads/none", false},
 		"not clean":            {nil, "refs/heads/../heads/master", false},
-		"odd configuration":    {configure("a.b", "x;y"), "", false},
+		"odd configuration":    {configure("a.b", "x;y"), "", true},
 		"reference storage":    {func(t *testing.T, repo string) { configure("extensions.refStorage", "reftable")(t, repo) }, "", false},
 		"a directory's place":  {func(t *testing.T, repo string) { packed(t, repo); put("refs/heads/master/x/y")(t, repo) }, "", false},
 		"an empty directory's": {func(t *testing.T, repo string) { packed(t, repo); mkdir(t, repo, "refs/heads/master/x") }, "", false},

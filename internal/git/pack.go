@@ -51,7 +51,7 @@ func (s *store) find(oid OID) (place, error) {
 		}
 	}
 	for i, p := range s.packs {
-		offset, err := p.find(oid.Bytes())
+		offset, err := s.findIn(p, oid.Bytes())
 		if err != nil {
 			return place{}, err
 		}
@@ -120,30 +120,53 @@ func newPack(index, data io.ReaderAt, hashSize int) (*pack, error) {
 	return p, nil
 }
 
-// find returns where in the pack an object is, 0 for nowhere.
-func (p *pack) find(name []byte) (offset int64, err error) {
+// findIn returns where in a pack an object is, 0 for nowhere.
+func (s *store) findIn(p *pack, name []byte) (offset int64, err error) {
 	from, to := int64(0), p.fanout[name[0]]
 	if name[0] > 0 {
 		from = p.fanout[name[0]-1]
 	}
-	if from > to {
-		return 0, errNotPlain
-	}
-	at := from + int64(sort.Search(int(to-from), func(i int) bool {
-		held := make([]byte, p.hashSize)
-		if _, failed := p.index.ReadAt(held, p.names()+(from+int64(i))*int64(p.hashSize)); failed != nil {
-			err = failed
+	size := int64(p.hashSize)
+	// One read of the names with that first byte; before that, as long as they
+	// are many, of the one in the middle.
+	for to-from > maxNames {
+		middle := (from + to) / 2
+		names, err := s.readNames(p, middle, middle+1)
+		if err != nil {
+			return 0, err
 		}
-		return bytes.Compare(held, name) >= 0
+		if bytes.Compare(names, name) > 0 {
+			to = middle
+		} else {
+			from = middle
+		}
+	}
+	if from >= to {
+		return 0, nil
+	}
+	names, err := s.readNames(p, from, to)
+	if err != nil {
+		return 0, err
+	}
+	at := int64(sort.Search(int(to-from), func(i int) bool {
+		return bytes.Compare(names[int64(i)*size:][:size], name) >= 0
 	}))
-	if err != nil || at == to {
-		return 0, err
+	if at == to-from || !bytes.Equal(names[at*size:][:size], name) {
+		return 0, nil
 	}
-	held := make([]byte, p.hashSize)
-	if _, err := p.index.ReadAt(held, p.names()+at*int64(p.hashSize)); err != nil || !bytes.Equal(held, name) {
-		return 0, err
-	}
-	return p.offset(at)
+	return p.offset(from + at)
+}
+
+// maxNames is how many names are read at once.
+const maxNames = 512
+
+// readNames reads a part of the names in a pack's index. It is good until the
+// next call.
+func (s *store) readNames(p *pack, from, to int64) ([]byte, error) {
+	n := int((to - from) * int64(p.hashSize))
+	s.names = slices.Grow(s.names[:0], n)[:n]
+	_, err := p.index.ReadAt(s.names, p.names()+from*int64(p.hashSize))
+	return s.names, err
 }
 
 // names is where the names begin in the index: behind the fan-out.
@@ -174,17 +197,18 @@ type packedHead struct {
 	base place // of a delta
 }
 
-// head reads the head of an object.
-func (s *store) head(at place) (packedHead, *bufio.Reader, error) {
-	in := bufio.NewReader(io.NewSectionReader(at.pack.data, at.offset, 1<<62))
+// head reads the head of an object. What comes after it comes from s.in.
+func (s *store) head(at place) (packedHead, error) {
+	in := s.in
+	in.Reset(io.NewSectionReader(at.pack.data, at.offset, 1<<62))
 	b, err := in.ReadByte()
 	if err != nil {
-		return packedHead{}, nil, err
+		return packedHead{}, err
 	}
 	h := packedHead{kind: b >> 4 & 7, size: int64(b & 15)}
 	for shift := 4; b&0x80 != 0; shift += 7 {
 		if b, err = in.ReadByte(); err != nil || shift > 50 {
-			return h, nil, cmp.Or(err, errNotPlain)
+			return h, cmp.Or(err, errNotPlain)
 		}
 		h.size |= int64(b&0x7f) << shift
 	}
@@ -193,18 +217,18 @@ func (s *store) head(at place) (packedHead, *bufio.Reader, error) {
 	case offsetDelta:
 		back, err := distance(in)
 		if h.base.offset = at.offset - back; err != nil || back <= 0 || h.base.offset <= 0 {
-			return h, nil, cmp.Or(err, errNotPlain)
+			return h, cmp.Or(err, errNotPlain)
 		}
 	case nameDelta:
 		name := make([]byte, s.hashSize)
 		if _, err := io.ReadFull(in, name); err != nil {
-			return h, nil, err
+			return h, err
 		}
-		if h.base.offset, err = at.pack.find(name); err != nil || h.base.offset == 0 {
-			return h, nil, cmp.Or(err, errNotPlain)
+		if h.base.offset, err = s.findIn(at.pack, name); err != nil || h.base.offset == 0 {
+			return h, cmp.Or(err, errNotPlain)
 		}
 	}
-	return h, in, nil
+	return h, nil
 }
 
 // distance reads how far before a delta its base is, in git's encoding without
@@ -230,22 +254,21 @@ func (s *store) packed(wanted place) (plainObject, error) {
 		if object, found := s.bases[at]; found {
 			return s.build(object, deltas)
 		}
-		h, in, err := s.head(at)
+		h, err := s.head(at)
 		if err != nil {
 			return plainObject{}, err
 		}
 		if held += int(min(h.size, maxPlain+1)); held > 4*maxPlain || h.size > maxPlain || len(deltas) == maxDeltas {
 			return plainObject{}, errNotPlain
 		}
-		content, err := s.inflate(in)
-		if err != nil {
+		if err := s.inflate(); err != nil {
 			return plainObject{}, err
 		}
 		data := make([]byte, h.size)
-		if _, err := io.ReadFull(content, data); err != nil {
+		if _, err := io.ReadFull(s.inflater, data); err != nil {
 			return plainObject{}, err
 		}
-		if err := atEnd(content); err != nil {
+		if err := atEnd(s.inflater); err != nil {
 			return plainObject{}, err
 		}
 		kind := ""
@@ -294,17 +317,16 @@ func (s *store) build(object plainObject, deltas [][]byte) (plainObject, error) 
 
 // packedSize returns the size of an object in a pack.
 func (s *store) packedSize(at place) (int64, error) {
-	h, in, err := s.head(at)
+	h, err := s.head(at)
 	if err != nil || h.kind != offsetDelta && h.kind != nameDelta {
 		return h.size, err
 	}
-	content, err := s.inflate(in)
-	if err != nil {
+	if err := s.inflate(); err != nil {
 		return 0, err
 	}
 	// A delta begins with the size of its base and its own result's.
 	begin := make([]byte, min(h.size, 20))
-	if _, err := io.ReadFull(content, begin); err != nil {
+	if _, err := io.ReadFull(s.inflater, begin); err != nil {
 		return 0, err
 	}
 	_, begin, err = deltaSize(begin)

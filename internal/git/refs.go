@@ -163,14 +163,16 @@ func (r *Repository) listRefs(ctx context.Context, patterns ...string) (map[stri
 
 // HooksDir returns where git looks for hooks.
 func (r *Repository) HooksDir(ctx context.Context) (string, error) {
-	if cfg, err := r.plainConfig(); err == nil {
-		if len(cfg["core.hookspath"]) == 0 {
-			return filepath.Join(r.Dir, "hooks"), nil
-		}
-		// "~" and "%(prefix)" are git's to resolve.
-		if dir := cfg.Last("core.hookspath"); dir != "" && dir[0] != '~' && dir[0] != '%' {
-			return r.relative(dir), nil
-		}
+	cfg, err := r.Config(ctx)
+	if err != nil {
+		return "", err
+	}
+	if len(cfg["core.hookspath"]) == 0 {
+		return filepath.Join(r.Dir, "hooks"), nil
+	}
+	// "~" and "%(prefix)" are git's to resolve.
+	if dir := cfg.Last("core.hookspath"); dir != "" && dir[0] != '~' && dir[0] != '%' {
+		return r.relative(dir), nil
 	}
 	out, err := r.Run(ctx, "rev-parse", "--git-path", "hooks")
 	if err != nil {

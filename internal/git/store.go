@@ -23,7 +23,9 @@ type store struct {
 	hashSize int
 	packs    []*pack // nil until something is not loose
 	listed   bool
+	in       *bufio.Reader // what is unpacked
 	inflater io.ReadCloser // nil until it is needed
+	names    []byte        // a part of a pack's index
 	// bases are objects that deltas may build on.
 	bases map[place]plainObject
 	held  int // bytes in bases
@@ -51,7 +53,7 @@ const maxBases = 4 << 20
 var errNotPlain = errors.New("object is for git to read")
 
 func newStore(dirs []string, hashSize int) *store {
-	return &store{dirs: dirs, hashSize: hashSize, bases: map[place]plainObject{}}
+	return &store{dirs: dirs, hashSize: hashSize, in: bufio.NewReader(nil), bases: map[place]plainObject{}}
 }
 
 func (s *store) close() {
@@ -86,11 +88,7 @@ func (s *store) size(oid OID) (int64, error) {
 			return 0, err
 		}
 		defer f.Close()
-		content, err := s.inflate(bufio.NewReaderSize(f, 512))
-		if err != nil {
-			return 0, err
-		}
-		_, size, err := looseHeader(bufio.NewReaderSize(content, 64))
+		_, size, _, err := s.looseHeader(f)
 		return size, err
 	}
 	at, err := s.find(oid)
@@ -102,7 +100,7 @@ func (s *store) size(oid OID) (int64, error) {
 
 func loosePath(dir string, oid OID) string {
 	name := oid.String()
-	return filepath.Join(dir, name[:2], name[2:])
+	return dir + "/" + name[:2] + "/" + name[2:]
 }
 
 // loose reads an object that is a file of its own.
@@ -112,20 +110,39 @@ func (s *store) loose(dir string, oid OID) (plainObject, error) {
 		return plainObject{}, err
 	}
 	defer f.Close()
-	content, err := s.inflate(bufio.NewReader(f))
-	if err != nil {
-		return plainObject{}, err
-	}
-	in := bufio.NewReader(content)
-	kind, size, err := looseHeader(in)
-	if err != nil || size > maxPlain {
+	kind, size, begin, err := s.looseHeader(f)
+	if err != nil || size > maxPlain || int64(len(begin)) > size {
 		return plainObject{}, cmp.Or(err, errNotPlain)
 	}
 	data := make([]byte, size)
-	if _, err := io.ReadFull(in, data); err != nil {
+	if _, err := io.ReadFull(s.inflater, data[copy(data, begin):]); err != nil {
 		return plainObject{}, err
 	}
-	return plainObject{kind, data}, atEnd(in)
+	return plainObject{kind, data}, atEnd(s.inflater)
+}
+
+// looseHeader reads "TYPE SIZE" and a NUL, and what of the content it has read
+// with them. The rest comes from the inflater.
+func (s *store) looseHeader(f io.Reader) (kind string, size int64, begin []byte, err error) {
+	s.in.Reset(f)
+	if err := s.inflate(); err != nil {
+		return "", 0, nil, err
+	}
+	var head [32]byte
+	n, err := io.ReadFull(s.inflater, head[:])
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return "", 0, nil, err
+	}
+	header, begin, found := bytes.Cut(head[:n], []byte{0})
+	word, digits, _ := strings.Cut(string(header), " ")
+	if size, err = strconv.ParseInt(digits, 10, 64); err != nil || size < 0 || !found {
+		return "", 0, nil, errNotPlain
+	}
+	switch word {
+	case "commit", "tree", "blob", "tag":
+		return word, size, begin, nil
+	}
+	return "", 0, nil, errNotPlain
 }
 
 // atEnd makes sure that all has been read, and so, by zlib, that it is what was
@@ -138,32 +155,16 @@ func atEnd(r io.Reader) error {
 	return nil
 }
 
-// looseHeader reads "TYPE SIZE" and a NUL.
-func looseHeader(in *bufio.Reader) (kind string, size int64, err error) {
-	header, err := in.ReadSlice(0)
-	if err != nil {
-		return "", 0, err
-	}
-	word, digits, _ := strings.Cut(string(header[:len(header)-1]), " ")
-	if size, err = strconv.ParseInt(digits, 10, 64); err != nil || size < 0 {
-		return "", 0, errNotPlain
-	}
-	switch word {
-	case "commit", "tree", "blob", "tag":
-		return word, size, nil
-	}
-	return "", 0, errNotPlain
-}
-
-// inflate returns what r, which is not read beyond its end, unpacks to. It is
-// good until the next call.
-func (s *store) inflate(r *bufio.Reader) (io.Reader, error) {
+// inflate makes the inflater unpack what comes from s.in.
+func (s *store) inflate() error {
 	if s.inflater == nil {
-		inflater, err := zlib.NewReader(r)
-		s.inflater = inflater
-		return inflater, err
+		inflater, err := zlib.NewReader(s.in)
+		if err == nil {
+			s.inflater = inflater
+		}
+		return err
 	}
-	return s.inflater, s.inflater.(zlib.Resetter).Reset(r, nil)
+	return s.inflater.(zlib.Resetter).Reset(s.in, nil)
 }
 
 // objectDirs returns the directories that a repository's objects are in, with

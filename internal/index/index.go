@@ -61,9 +61,9 @@ type Index struct {
 
 // Totals are what all entries of an index come to.
 type Totals struct {
-	Bytes   int64  `json:"bytes"`   // the sizes that are remembered
-	Unsized int    `json:"unsized"` // how many files have none, though they are not empty
-	Newest  uint32 `json:"newest"`  // no file was changed later than in this second
+	Bytes   int64 `json:"bytes"`   // the sizes that are remembered
+	Unsized int   `json:"unsized"` // how many files have none, though they are not empty
+	Newest  int64 `json:"newest"`  // no file was changed later, in ns since 1970
 }
 
 func (t *Totals) add(x *Index, i int) {
@@ -73,7 +73,7 @@ func (t *Totals) add(x *Index, i int) {
 	if size == 0 && !x.IsEmpty(i) {
 		t.Unsized++
 	}
-	t.Newest = max(t.Newest, binary.BigEndian.Uint32(e[8:]))
+	t.Newest = max(t.Newest, modified(e).UnixNano())
 }
 
 // remove takes back what add did, but for Newest: it remains an upper bound.
@@ -113,7 +113,9 @@ func (x *Index) Without(places []int) Totals {
 }
 
 // MayBeRacy tells that there may be an entry that is racy.
-func (x *Index) MayBeRacy() bool { return int64(x.Totals().Newest) >= x.Written.Unix() }
+func (x *Index) MayBeRacy() bool {
+	return !time.Unix(0, x.Totals().Newest).Before(x.Written)
+}
 
 // Mentions tells whether a name may be that of an entry's file. It looks at all
 // paths at once, and never says no wrongly.
@@ -196,11 +198,11 @@ func (x *Index) Size(i int) uint32 { return binary.BigEndian.Uint32(x.bytes(i)[3
 func (x *Index) Stat(i int) Stat { return statIn(x.bytes(i)) }
 
 // Racy tells whether an entry's Stat cannot prove that its file is unchanged.
-func (x *Index) Racy(i int) bool {
-	e := x.bytes(i)
-	sec, nsec := int64(binary.BigEndian.Uint32(e[8:])), int(binary.BigEndian.Uint32(e[12:]))
-	written := x.Written.Unix()
-	return sec > written || sec == written && nsec >= x.Written.Nanosecond()
+func (x *Index) Racy(i int) bool { return !modified(x.bytes(i)).Before(x.Written) }
+
+// modified is when an entry's file was changed.
+func modified(e []byte) time.Time {
+	return time.Unix(int64(binary.BigEndian.Uint32(e[8:])), int64(binary.BigEndian.Uint32(e[12:])))
 }
 
 func mode(e []byte) tree.Mode { return tree.Mode(binary.BigEndian.Uint32(e[24:])) }

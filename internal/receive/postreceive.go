@@ -171,6 +171,8 @@ func (r *after) deploy(ctx context.Context, d policy.Decision) error {
 		return err
 	}
 	pusher := r.pusher()
+	ctx, stop := untilTerminated(ctx)
+	defer stop()
 	session, err := r.env.Begin(ctx, pusher, r.wait())
 	if err != nil {
 		r.refuse(d, reason(err))

@@ -201,6 +201,8 @@ func (g *gate) recover(ctx context.Context, decisions []policy.Decision) error {
 	if t == nil && err == nil && moving == nil && alsoErr == nil || lock.Held(g.env.Journal.Dir) != nil {
 		return nil
 	}
+	ctx, stop := untilTerminated(ctx)
+	defer stop()
 	session, err := g.env.Begin(ctx, "pre-receive", 0)
 	var unknown *deploy.Unknown
 	switch {

@@ -52,9 +52,8 @@ func Main(name string, hook Hook, args []string) (status int) {
 	// Kernels before 5.11 do not know how; it does no harm there.
 	unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 	defer profile.Start(name)()
-	ctx, stop := signals()
-	defer stop()
-	c := console.New(os.Stderr)
+	stdout, stderr := outlive()
+	c := console.New(stderr)
 	defer c.Close(drain)
 	defer func() {
 		if broken := recover(); broken != nil {
@@ -63,20 +62,34 @@ func Main(name string, hook Hook, args []string) (status int) {
 			status = 1
 		}
 	}()
-	return hook(ctx, &Process{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+	return hook(context.Background(), &Process{Stdin: os.Stdin, Stdout: stdout, Stderr: stderr,
 		Environ: os.Environ(), Parent: os.Getppid()}, c)
 }
 
-// signals makes the process outlive its pusher: a closed connection (SIGPIPE,
-// SIGHUP) or Ctrl-C in the terminal of a pusher on this machine changes
-// nothing. SIGTERM, a shutdown, makes the deployment go back. The signals are
-// caught and not ignored, because what is ignored stays ignored in the
-// commands that are run.
-func signals() (context.Context, func()) {
-	ignored := make(chan os.Signal, 1)
-	signal.Notify(ignored, syscall.SIGPIPE, syscall.SIGHUP, syscall.SIGINT)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	return ctx, stop
+// outlive makes the process outlive its pusher. Ctrl-C in the terminal of a
+// pusher on this machine, and its hang-up, are for the process group that git is
+// in: the hook leaves it. A closed connection is SIGPIPE where it is written to
+// by descriptor 1 or 2, and an error, which changes nothing, where it is by
+// others: so Go has it. Catching the signals would do, too, but takes a multiple
+// of all else that a hook does before its work.
+func outlive() (stdout, stderr *os.File) {
+	unix.Setpgid(0, 0) // fails for the leader of a session, who is in no terminal's group but its own
+	return beyond(os.Stdout), beyond(os.Stderr)
+}
+
+// beyond is f under another descriptor.
+func beyond(f *os.File) *os.File {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return f
+	}
+	return os.NewFile(uintptr(fd), f.Name())
+}
+
+// untilTerminated makes SIGTERM, a shutdown, end the context: a deployment goes
+// back then. Before one begins the signal ends the process, which is as good.
+func untilTerminated(ctx context.Context) (context.Context, func()) {
+	return signal.NotifyContext(ctx, syscall.SIGTERM)
 }
 
 func (p *Process) getenv(name string) string { return Getenv(p.Environ, name) }

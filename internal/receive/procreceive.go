@@ -291,6 +291,8 @@ func (r *processor) deploy(ctx context.Context, d policy.Decision) error {
 		return err
 	}
 	pusher := r.pusher()
+	ctx, stop := untilTerminated(ctx)
+	defer stop()
 	session, err := r.env.Begin(ctx, pusher, r.wait())
 	if err != nil {
 		r.refuseWith(d, err)

@@ -185,6 +185,8 @@ func (p *push) promote(ctx context.Context, d policy.Decision, refs []git.RefUpd
 		return err
 	}
 	request.Refs = refs
+	ctx, stop := untilTerminated(ctx)
+	defer stop()
 	session, err := p.env.Begin(ctx, p.pusher(), p.wait())
 	if err != nil {
 		p.refuse(d, reason(err))

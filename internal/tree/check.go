@@ -16,15 +16,17 @@ const (
 // directory or that some filesystem takes for another name, two entries of one
 // name, a wrong order (which hides entries from a merge).
 func Check(entries []Entry) error {
-	seen := make(map[string]bool, len(entries))
 	for i, e := range entries {
 		if err := checkName(e.Name); err != nil {
 			return err
 		}
-		if seen[e.Name] {
-			return fmt.Errorf("%q is there twice", e.Name)
+		// In order, a file and a directory of one name have only names between
+		// them that begin with it.
+		for j := i - 1; j >= 0 && strings.HasPrefix(entries[j].Name, e.Name); j-- {
+			if entries[j].Name == e.Name {
+				return fmt.Errorf("%q is there twice", e.Name)
+			}
 		}
-		seen[e.Name] = true
 		if i > 0 && compareEntries(entries[i-1], e) >= 0 {
 			return fmt.Errorf("%q is out of order", e.Name)
 		}

@@ -5,7 +5,6 @@
 package tree
 
 import (
-	"bytes"
 	"crypto/sha1"
 	"crypto/sha256"
 	"fmt"
@@ -50,9 +49,9 @@ type Objects interface {
 // entries may be written.
 func Parse(data []byte, hashSize int) ([]Entry, error) {
 	entries := make([]Entry, 0, len(data)/(hashSize+20))
-	for len(data) > 0 {
-		head, rest, found := bytes.Cut(data, []byte{0})
-		mode, name, spaced := bytes.Cut(head, []byte{' '})
+	for text := string(data); len(text) > 0; { // names are parts of it
+		head, rest, found := strings.Cut(text, "\x00")
+		mode, name, spaced := strings.Cut(head, " ")
 		if !found || !spaced || len(rest) < hashSize {
 			return nil, fmt.Errorf("tree is cut short")
 		}
@@ -60,14 +59,15 @@ func Parse(data []byte, hashSize int) ([]Entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%q: %w", name, err)
 		}
-		entries = append(entries, Entry{Name: string(name), Item: Item{Mode: m, OID: git.OIDFromBytes(rest[:hashSize])}})
-		data = rest[hashSize:]
+		at := len(data) - len(rest)
+		entries = append(entries, Entry{Name: name, Item: Item{Mode: m, OID: git.OIDFromBytes(data[at : at+hashSize])}})
+		text = rest[hashSize:]
 	}
 	return entries, nil
 }
 
-func parseMode(digits []byte) (Mode, error) {
-	switch string(digits) {
+func parseMode(digits string) (Mode, error) {
+	switch digits {
 	case "100644", "100664": // the second one was written by early versions of git
 		return File, nil
 	case "100755":

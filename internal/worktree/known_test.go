@@ -235,6 +235,9 @@ func TestSplitIndexForbidden(t *testing.T) {
 		files  int
 	}{{"true", 1}, {"false", 0}, {"true", 1}} {
 		gittest.Git(t, s.Repo.Dir, "config", "core.splitIndex", step.forbid)
+		var err error
+		s.Repo, err = git.Open(s.Repo.Dir, gittest.Environ())
+		must(t, err)
 		for _, i := range []int{2, 1} {
 			_, st := s.stageFrom(t, trees[i], known)
 			known = s.finish(t, st)
