@@ -165,10 +165,11 @@ func (r *Repository) CheckoutIndex(ctx context.Context, c Checkout, into *os.Fil
 }
 
 // checkoutCommand prepares a git command with a work tree. Settings that have
-// git look at a work tree that is not there are switched off. With git end the
-// filters that it runs.
+// git look at a work tree that is not there are switched off, and parallel
+// checkout, which passes on the encodings of attributes in directories that it
+// has left, and freed (seen in git 2.39). With git end the filters that it runs.
 func (r *Repository) checkoutCommand(ctx context.Context, c Checkout, args ...string) *exec.Cmd {
-	args = append([]string{"-c", "core.sparseCheckout=false", "-c", "core.fsmonitor=false"}, args...)
+	args = append([]string{"-c", "core.sparseCheckout=false", "-c", "core.fsmonitor=false", "-c", "checkout.workers=1"}, args...)
 	cmd := r.command(ctx, []string{"GIT_INDEX_FILE=" + c.Index, "GIT_WORK_TREE=" + c.WorkTree}, args...)
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	return cmd

@@ -299,10 +299,7 @@ func changeSettings(t *testing.T, repo string, environ []string, random *rand.Ra
 		gittest.Git(t, repo, "config", key, value)
 		return key + "=" + value
 	}
-	switch random.IntN(8) {
-	case 7:
-		set("checkout.thresholdForParallelism", "1")
-		return set("checkout.workers", pick("2", "1"))
+	switch random.IntN(7) {
 	case 0:
 		return set("core.autocrlf", pick("true", "false", "input"))
 	case 1:
