@@ -85,8 +85,8 @@ func touch(t *testing.T, path string) {
 // TestConvertedDrift changes converted files on the disk.
 func TestConvertedDrift(t *testing.T) {
 	t.Parallel()
-	w, roots, deploy := newConverting(t, gittest.Files(".gitattributes", "*.txt text eol=crlf\n",
-		"touched.txt", "1\n", "changed.txt", "2\n", "as-committed.txt", "3\n", "plain", "4\n", "mixed.txt", "5\r\n6\n"))
+	files := []string{"touched.txt", "1\n", "changed.txt", "2\n", "as-committed.txt", "3\n", "plain", "4\n", "mixed.txt", "5\r\n6\n"}
+	w, roots, deploy := newConverting(t, gittest.Files(append(files, ".gitattributes", "*.txt text eol=crlf\n")...), gittest.Files(files...))
 	known := deploy(t, oid(t, roots[0]))
 	want := gittest.Snap(t, w.Dir, false)
 	w.holdsFiles(t, "touched.txt", "1\r\n", "plain", "4\n", "mixed.txt", "5\r\n6\r\n")
@@ -110,6 +110,9 @@ func TestConvertedDrift(t *testing.T) {
 	if diff := want.Diff(gittest.Snap(t, w.Dir, false)); diff != "" {
 		t.Error(diff)
 	}
+	w.git(t, roots[0])
+	deploy(t, oid(t, roots[1]))
+	w.holdsFiles(t, files...)
 	entries, err := os.ReadDir(w.StateDir)
 	if err != nil || len(entries) > 0 {
 		t.Errorf("left in the state directory: %v, %v", entries, err)
@@ -138,6 +141,29 @@ func TestRecordOfBefore(t *testing.T) {
 		if got, want := plan.Paths(), []string{"a.txt", "b.txt"}; !slices.Equal(got, want) || plan.Repairs != 0 {
 			t.Errorf("verify %t: plan %q, %d repairs, want %q", verify, got, plan.Repairs, want)
 		}
+	}
+}
+
+// TestTakenOver is about a web root that git has deployed to, nobody knows with
+// which settings. Without Verify only that is looked at which converts.
+func TestTakenOver(t *testing.T) {
+	t.Parallel()
+	w, roots, _ := newConverting(t, gittest.Files("a.txt", "1\n", "b.txt", "2\n", "plain", "3\n", ".gitattributes", "*.txt eol=crlf\n"))
+	w.Verify = false
+	w.deploy(t, roots[0], nil)
+	settle(t, w)
+	write(t, filepath.Join(w.Dir, "a.txt"), "1\n")
+	write(t, filepath.Join(w.Dir, "plain"), "mine\n")
+	plan := w.deploy(t, roots[0], nil)
+	if got := plan.Paths(); !slices.Equal(got, []string{"a.txt"}) {
+		t.Errorf("wrote %q", got)
+	}
+	w.holdsFiles(t, "a.txt", "1\r\n", "b.txt", "2\r\n", "plain", "mine\n")
+
+	touch(t, w.Index()) // no inode proves anything now
+	w.deploy(t, roots[0], nil)
+	if listed := gittest.Git(t, w.Repo.Dir, "ls-files"); listed != ".gitattributes\na.txt\nb.txt\nplain\n" {
+		t.Errorf("the index has %q", listed)
 	}
 }
 
