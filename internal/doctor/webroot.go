@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"bluegreen/internal/release"
 )
 
 // webRoot looks at the directory that is deployed to.
@@ -19,7 +21,15 @@ func (x *exam) webRoot(context.Context) []Finding {
 	if there.has("ro") {
 		return []Finding{broken(x.remount(there, "rw"), "the web root %s cannot be written to: %s is mounted read-only", dir, there.point)}
 	}
+	if x.env.Releases != nil {
+		if wrong := x.releases(); len(wrong) > 0 {
+			return wrong
+		}
+	}
 	st, err := os.Stat(dir)
+	if err != nil && os.IsNotExist(err) && x.env.Releases != nil {
+		return ok("the web root %s will lead to the first release", dir)
+	}
 	if err != nil && os.IsNotExist(err) {
 		return []Finding{broken(x.asRoot("install", "-d", "-o", x.account.Name, dir), "the web root %s does not exist", dir)}
 	}
@@ -44,6 +54,22 @@ func (x *exam) webRoot(context.Context) []Finding {
 		return or(found, "the web root %s is there", dir)
 	}
 	return or(found, "the web root %s can be written to", dir)
+}
+
+// releases looks at the directory of the releases, and at the link to one.
+func (x *exam) releases() []Finding {
+	dir := x.env.Config.Deploy.Releases
+	if st, err := os.Stat(dir); err == nil && st.IsDir() && !x.stranger() && !x.Host.Writable(dir) {
+		return []Finding{broken(x.asRoot("chown", x.account.Name+":", dir), "%s may not write to the directory of the releases, %s", x.account.Name, dir)}
+	}
+	err := x.env.Releases.Check()
+	switch {
+	case err == nil || x.stranger() && errors.Is(err, fs.ErrPermission):
+		return nil
+	case errors.As(err, new(*release.Unconverted)):
+		return []Finding{broken(x.install(), "%v", err)}
+	}
+	return []Finding{broken(x.edit(), "%v", err)}
 }
 
 // What a filesystem should have free, and must have. A number that is few is

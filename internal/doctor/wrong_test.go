@@ -91,6 +91,14 @@ func TestOneThingWrong(t *testing.T) {
 		{"another mount", func(p *patient) { p.mounts("2 1 8:2 / " + p.www + " rw - ext4 /dev/sda2 rw\n") }, "web root", Warning, "is on another mount than the repository", "", false},
 		{"read-only", func(p *patient) { p.mounts("2 1 8:2 / " + p.www + " ro - ext4 /dev/sda2 rw\n") }, "web root", Broken, "is mounted read-only", "mount -o remount,rw", false},
 		{"an error made it read-only", func(p *patient) { p.mounts("2 1 8:2 / " + p.www + " rw - ext4 /dev/sda2 ro\n") }, "web root", Broken, "is mounted read-only", "mount -o remount,rw", false},
+		{"a directory for releases", func(p *patient) {
+			p.reconfigure("[deploy]\n", "[deploy]\nreleases = \""+p.dir+"/releases\"\n")
+		}, "web root", Broken, "with deploy.releases it must be a symlink", "bluegreen install", false},
+		{"a link out of the releases", func(p *patient) {
+			p.reconfigure("[deploy]\n", "[deploy]\nreleases = \""+p.dir+"/releases\"\n")
+			p.run("mv", p.www, p.www+".away")
+			p.must(os.Symlink(p.www+".away", p.www))
+		}, "web root", Broken, "leads out of deploy.releases", "editor", false},
 		{"open web root", func(p *patient) { p.must(os.Chmod(p.www, 0o777)) }, "web root", Warning, "every account of this machine may write to the web root", "chmod o-w", false},
 		{"nearly full", func(p *patient) { p.space(Space{Size: 100 << 30, Free: 9 << 30}) }, "space", Warning, "9.0 GiB of 100.0 GiB are free (9.0%)", "df -h", false},
 		{"a small disk", func(p *patient) { p.space(Space{Size: 2 << 30, Free: 1<<30 - 1}) }, "space", Warning, "1.0 GiB of 2.0 GiB are free (50.0%)", "df -h", false},
