@@ -15,24 +15,16 @@ import (
 // lower case.
 type Config map[string][]string
 
-// Config returns the configuration, as it was when it was asked for first: a
-// process asks often, and is short.
+// Config reads the configuration.
 func (r *Repository) Config(ctx context.Context) (Config, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.config != nil {
-		return r.config, nil
+	if c, err := r.plainConfig(); err == nil {
+		return c, nil
 	}
-	c, err := r.plainConfig()
+	out, err := r.Run(ctx, "config", "--list", "-z")
 	if err != nil {
-		out, err := r.Run(ctx, "config", "--list", "-z")
-		if err != nil {
-			return nil, err
-		}
-		c = parseList(out)
+		return nil, err
 	}
-	r.config = c
-	return c, nil
+	return parseList(out), nil
 }
 
 // parseList reads what "git config --list -z" prints.

@@ -29,9 +29,8 @@ type Repository struct {
 	env    []string
 	layout func() layout
 
-	mu     sync.Mutex
-	spare  *store // of a reader that is closed, nil for none
-	config Config // nil until it is asked for
+	mu    sync.Mutex
+	spare *store // of a reader that is closed, nil for none
 }
 
 // An Error is a git command that failed. It keeps what git said.
