@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -154,6 +155,10 @@ func (r *Repository) VerifyTag(ctx context.Context, oid OID, signers string) (si
 		return "", fmt.Errorf("reading who may sign tags, %q: %w", signers, err)
 	}
 	said, err := r.verify(ctx, oid, signers)
+	for n := 0; n < 3 && brokenPipe(err); n++ {
+		// ssh-keygen had seen enough before git had handed it the tag.
+		said, err = r.verify(ctx, oid, signers)
+	}
 	if err == nil {
 		if signer := principal(said); signer != "" {
 			return signer, nil
@@ -200,6 +205,15 @@ func (r *Repository) verify(ctx context.Context, oid OID, signers string) (said 
 		err = ctx.Err()
 	}
 	return stderr.String(), err
+}
+
+func brokenPipe(err error) bool {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGPIPE
 }
 
 // principal finds in ssh-keygen's words who made a good signature, "" for
