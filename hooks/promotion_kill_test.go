@@ -83,6 +83,7 @@ func (w *promotionWalker) promote(dieAt int) (status int, steps []string, out st
 	return status, strings.FieldsFunc(string(data), func(r rune) bool { return r == '\n' }), out
 }
 
+// walk divides the steps among several clouds: most of a promotion is waiting.
 func (k promotionKilling) walk(t *testing.T) {
 	t.Parallel()
 	w := k.newWalker(t)
@@ -90,23 +91,34 @@ func (k promotionKilling) walk(t *testing.T) {
 	if (status == 0) == k.broken || !slices.Contains(steps, k.needs) {
 		t.Fatalf("without a fault: status %d, steps %q\n%s", status, steps, out)
 	}
-	for i := range steps {
-		if t.Failed() {
-			return // one is enough to read
-		}
-		w.reset()
-		what := fmt.Sprintf("killed at step %d, %q", i+1, steps[i])
-		if status, taken, out := w.promote(i + 1); len(taken) != i+1 || status == 0 && !slices.Contains(steps[:i+1], "ref moved") && !slices.Contains(steps[:i+1], "promotion: ref moved") {
-			t.Errorf("%s: status %d, steps %q, want %q\n%s", what, status, taken, steps[:i+1], out)
-			return
-		}
-		recovered, out := w.blue.status(nil, w.blue.git, "bluegreen", "recover")
-		if recovered != 0 {
-			t.Errorf("%s: recover: status %d\n%s", what, recovered, out)
-		}
-		w.secret(out)
-		w.verify(what, out)
+	const clouds = 3
+	for first := range clouds {
+		t.Run(fmt.Sprintf("%d", first+1), func(t *testing.T) {
+			t.Parallel()
+			w := k.newWalker(t)
+			for i := first; i < len(steps) && !t.Failed(); i += clouds { // one failure is enough to read
+				w.reset()
+				w.killed(steps[:i+1])
+			}
+		})
 	}
+}
+
+// killed dies at the last of these steps, recovers, and looks.
+func (w *promotionWalker) killed(steps []string) {
+	w.Helper()
+	what := fmt.Sprintf("killed at step %d, %q", len(steps), steps[len(steps)-1])
+	status, taken, out := w.promote(len(steps))
+	if len(taken) != len(steps) || status == 0 && !slices.Contains(steps, "ref moved") && !slices.Contains(steps, "promotion: ref moved") {
+		w.Errorf("%s: status %d, steps %q, want %q\n%s", what, status, taken, steps, out)
+		return
+	}
+	recovered, out := w.blue.status(nil, w.blue.git, "bluegreen", "recover")
+	if recovered != 0 {
+		w.Errorf("%s: recover: status %d\n%s", what, recovered, out)
+	}
+	w.secret(out)
+	w.verify(what, out)
 }
 
 // verify holds all that the server says against the API and the web root.
