@@ -191,7 +191,7 @@ func provider(t testing.TB, url string, change ...func(*Options)) *Provider {
 
 func once(o *Options) { o.Pace = []time.Duration{} }
 
-func quick(o *Options) { once(o); o.Attempt = 100 * time.Millisecond }
+func quick(o *Options) { once(o); o.Attempt = 500 * time.Millisecond }
 
 // checkText fails where a text that leaves the package is not one line, is
 // long, or tells anything of the token.
