@@ -160,6 +160,17 @@ func TestTakenOver(t *testing.T) {
 	}
 	w.holdsFiles(t, "a.txt", "1\r\n", "b.txt", "2\r\n", "plain", "mine\n")
 
+	// Nor does an index of another directory say anything of this one's files.
+	write(t, filepath.Join(w.Dir, "b.txt"), "2\n")
+	tree := oid(t, roots[0])
+	again, err := w.Plan(t.Context(), tree, Known{Deployed: true, Elsewhere: true, Tree: tree})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := again.Paths(); !slices.Equal(got, []string{"b.txt"}) {
+		t.Errorf("would write %q", got)
+	}
+
 	touch(t, w.Index()) // no inode proves anything now
 	w.deploy(t, roots[0], nil)
 	if listed := gittest.Git(t, w.Repo.Dir, "ls-files"); listed != ".gitattributes\na.txt\nb.txt\nplain\n" {

@@ -25,7 +25,7 @@ func (w *Worktree) convert(ctx context.Context, objects *git.Objects, p *Plan, k
 	if err != nil {
 		return err
 	}
-	c := &comparison{before: before, now: p.conversions, plan: p}
+	c := &comparison{before: before, now: p.conversions, plan: p, verify: w.Verify}
 	if err := c.compare(ctx, known); err != nil {
 		return err
 	}
@@ -51,6 +51,7 @@ func (p *Plan) rewrite(places []int) {
 type comparison struct {
 	before, now *conversions
 	plan        *Plan
+	verify      bool
 
 	// Both are places in the index of what the web root holds, in order.
 	rewritten []int // converted in another way than before
@@ -77,9 +78,9 @@ func (c *comparison) compare(ctx context.Context, known Known) error {
 	case c.plan.base.Len() == len(c.plan.touched):
 		return nil
 	case !sure:
-		// Git wrote them, or a recovery: in which way is not certain. Those are
-		// compared anyway of which nothing is known at all.
-		places := slices.DeleteFunc(c.unchanged(), func(i int) bool { return c.plan.base.Stat(i) == index.Stat{} })
+		// Git wrote them, or a recovery: in which way is not certain. With Verify
+		// those are compared anyway of which nothing is known at all.
+		places := slices.DeleteFunc(c.unchanged(), func(i int) bool { return c.verify && c.plan.base.Stat(i) == index.Stat{} })
 		return c.eachThatConverts(ctx, places, func(i int) { c.doubted = append(c.doubted, i) })
 	case !recorded:
 		// A version wrote them that converted nothing.
