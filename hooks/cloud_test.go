@@ -33,20 +33,10 @@ type cloud struct {
 	first       string // the commit that both hold
 }
 
-// played stands for the programs that the test binary plays, with the race
-// detector if it has that. They take several times as long.
-const played = "played"
-
 // newCloud makes a cloud. Lines of config go below [promotion], and may begin
-// other tables. With "" for bin the programs are built, once.
+// other tables. bin is newServer's.
 func newCloud(t testing.TB, bin, config string, hooks ...string) *cloud {
 	t.Helper()
-	switch bin {
-	case "":
-		bin = buildWithFaults(t)
-	case played:
-		bin = ""
-	}
 	c := &cloud{TB: t, Cloud: simulator.New(simulator.Options{Token: canary, Limit: 1 << 20})}
 	c.AddDroplet(blueDroplet, "blue", "fra1")
 	c.AddDroplet(greenDroplet, "green", "fra1")
@@ -70,10 +60,9 @@ func newCloud(t testing.TB, bin, config string, hooks ...string) *cloud {
 	must(t, os.WriteFile(c.token, []byte(canary+"\n"), 0o600))
 	c.blue.configure(c.config(blueDroplet, sites, config))
 	c.green.configure(c.config(greenDroplet, sites, config))
-	c.green.run(c.green.dir, "rm", "-rf", c.green.dev)
+	must(t, os.RemoveAll(c.green.dev))
 	c.green.dev = c.blue.dev
-	c.blue.run(c.blue.dev, "git", "remote", "rename", "srv", "blue")
-	c.blue.run(c.blue.dev, "git", "remote", "add", "green", c.green.git)
+	must(t, appendTo(filepath.Join(c.blue.dev, ".git/config"), remote("blue", c.blue.git)+remote("green", c.green.git)))
 	c.first = c.blue.commit(map[string]string{"index.html": "v1\n"})
 	for _, remote := range []string{"blue", "green"} {
 		if status, out := c.push(nil, remote, "-o", "live", "master"); status != 0 {

@@ -124,12 +124,12 @@ func scriptServer(ts *testscript.TestScript, neg bool, args []string) {
 func scriptInstall(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, !neg, "install HOOK...")
 	hooks := strings.Fields(strings.Join(args, " "))
-	ts.Check(installHooks(ts.Getenv("SRV"), scriptEnv(ts), "", hooks...))
+	ts.Check(installHooks(ts.Getenv("SRV"), "", hooks...))
 }
 
 // installHooks installs the programs of the directory bin, or those that the
 // test binary plays, as hooks.
-func installHooks(srv string, env []string, bin string, hooks ...string) error {
+func installHooks(srv, bin string, hooks ...string) error {
 	for _, hook := range hooks {
 		program := filepath.Join(bin, hook)
 		if bin == "" {
@@ -144,19 +144,22 @@ func installHooks(srv string, env []string, bin string, hooks ...string) error {
 		if hook != "proc-receive" {
 			continue
 		}
-		for _, setting := range [][]string{
-			{"--add", "receive.procReceiveRefs", "refs/heads/master"},
-			{"--add", "receive.procReceiveRefs", "refs/tags"},
-			{"receive.advertisePushOptions", "true"},
-		} {
-			cmd := exec.Command("git", append([]string{"--git-dir", srv, "config"}, setting...)...)
-			cmd.Env = env
-			if out, err := cmd.CombinedOutput(); err != nil {
-				return fmt.Errorf("git config: %w: %s", err, out)
-			}
+		err := appendTo(filepath.Join(srv, "config"),
+			"[receive]\n\tprocReceiveRefs = refs/heads/master\n\tprocReceiveRefs = refs/tags\n\tadvertisePushOptions = true\n")
+		if err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func appendTo(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
 }
 
 // config FILE writes the server's configuration; ${NAME} in it is filled in.

@@ -3,6 +3,7 @@
 package hooks_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -42,6 +43,14 @@ func (m tests) Run() int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
+	// Others than root use them, too. git's housekeeping is thousands of
+	// processes that nothing here looks at.
+	err = errors.Join(os.Chmod(dir, 0o755),
+		os.WriteFile(filepath.Join(dir, "gitconfig"), []byte("[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n[receive]\n\tautogc = false\n"), 0o644))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	os.Setenv(programsDir, dir)
 	return m.M.Run()
 }
@@ -52,6 +61,7 @@ func hermetic(home string) []string {
 	return append(gittest.Environ(),
 		"HOME="+home,
 		"TMPDIR="+home,
+		"GIT_CONFIG_GLOBAL="+filepath.Join(os.Getenv(programsDir), "gitconfig"),
 		"BLUEGREEN_USER=ada",
 		"GORACE=atexit_sleep_ms=0", // else each program that the test binary plays takes a second more
 	)

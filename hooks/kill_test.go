@@ -167,6 +167,9 @@ func (k killing) walk(t *testing.T) {
 					job(w)
 				}
 			}
+			if out := w.run(w.git, "git", "fsck", "--no-dangling", "--no-progress"); out != "" {
+				w.Errorf("after all that, git fsck: %s", out)
+			}
 		})
 	}
 	for i, name := range steps {
@@ -313,9 +316,6 @@ func (w *walker) verify(what string) (held string) {
 		w.Errorf("%s: the web root holds %s, and master is at %s", what, held, at)
 	}
 	w.settled(held)
-	if out := w.run(w.git, "git", "fsck", "--no-dangling", "--no-progress"); out != "" {
-		w.Errorf("%s: git fsck: %s", what, out)
-	}
 	if status, out := w.status(nil, w.git, "bluegreen", "status", "--json"); status != 0 ||
 		!strings.Contains(out, fmt.Sprintf(`"commit": %q`, held)) || !strings.Contains(out, `"unfinished": null`) || !strings.Contains(out, `"drift": []`) {
 		w.Errorf("%s: bluegreen status: %d, want %s\n%s", what, status, held, out)

@@ -11,11 +11,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"bluegreen/internal/gittest"
 )
 
 // patience is how long a test waits for what must happen. It is not a bound on
@@ -31,28 +34,56 @@ type server struct {
 	dir, git, www, dev string
 	name               string // the environment's; "" is "blue"
 	env                []string
-	bin                string // where the programs are; "" for those that the test binary plays
+	bin                string    // where the programs are; "" for those that the test binary plays
+	sites              *sync.Map // what git writes for a commit: a listing
 }
 
+// played stands for the programs that the test binary plays, with the race
+// detector if it has that. They take several times as long.
+const played = "played"
+
 // newServer makes a server with the hooks. config goes after the lines that
-// say where the web root is.
+// say where the web root is. With "" for bin the programs are built, once.
 func newServer(t testing.TB, bin, config string, hooks ...string) *server {
 	t.Helper()
+	switch bin {
+	case "":
+		bin = buildWithFaults(t)
+	case played:
+		bin = ""
+	}
 	dir := t.TempDir()
-	s := &server{TB: t, dir: dir, bin: bin, git: filepath.Join(dir, "srv.git"), www: filepath.Join(dir, "www"), dev: filepath.Join(dir, "dev")}
+	s := &server{TB: t, dir: dir, bin: bin, sites: &sync.Map{}, git: filepath.Join(dir, "srv.git"), www: filepath.Join(dir, "www"), dev: filepath.Join(dir, "dev")}
 	home := filepath.Join(dir, "home")
 	for _, d := range []string{home, s.www} {
 		s.must(os.Mkdir(d, 0o755))
 	}
 	s.env = hermetic(home)
-	s.run(dir, "git", "init", "-q", "-b", "master", "--bare", s.git)
-	s.run(dir, "git", "init", "-q", "-b", "master", s.dev)
-	s.run(s.dev, "git", "remote", "add", "srv", s.git)
-	s.must(os.RemoveAll(filepath.Join(s.git, "hooks")))
-	s.must(os.Mkdir(filepath.Join(s.git, "hooks"), 0o755))
-	s.must(installHooks(s.git, s.env, bin, hooks...))
+	repositories, err := emptyRepositories()
+	s.must(err)
+	s.must(os.CopyFS(dir, os.DirFS(repositories)))
+	s.must(appendTo(filepath.Join(s.dev, ".git/config"), remote("srv", s.git)))
+	s.must(installHooks(s.git, bin, hooks...))
 	s.configure(config)
 	return s
+}
+
+// emptyRepositories makes a bare repository srv.git without hooks and a
+// repository dev, once, to be copied.
+var emptyRepositories = sync.OnceValues(func() (dir string, err error) {
+	dir = filepath.Join(os.Getenv(programsDir), "repositories")
+	for _, args := range [][]string{{"--bare", filepath.Join(dir, "srv.git")}, {filepath.Join(dir, "dev")}} {
+		if _, err := gittest.Try("/", nil, "", append([]string{"init", "-q", "-b", "master"}, args...)...); err != nil {
+			return "", err
+		}
+	}
+	hooks := filepath.Join(dir, "srv.git/hooks")
+	return dir, errors.Join(os.RemoveAll(hooks), os.Mkdir(hooks, 0o755))
+})
+
+// remote is what git's configuration says of a remote.
+func remote(name, url string) string {
+	return fmt.Sprintf("[remote %q]\n\turl = %q\n\tfetch = +refs/heads/*:refs/remotes/%s/*\n", name, url, name)
 }
 
 func (s *server) must(err error) {
@@ -154,20 +185,34 @@ func (s *server) commit(files map[string]string) string {
 	}
 	s.run(s.dev, "git", "add", "-A")
 	s.run(s.dev, "git", "commit", "-q", "--allow-empty", "-m", "a change")
-	return s.run(s.dev, "git", "rev-parse", "HEAD")
+	head, err := os.ReadFile(filepath.Join(s.dev, ".git/HEAD"))
+	s.must(err)
+	if branch, ok := strings.CutPrefix(string(head), "ref: "); ok {
+		head, err = os.ReadFile(filepath.Join(s.dev, ".git", strings.TrimSpace(branch)))
+		s.must(err)
+	}
+	return strings.TrimSpace(string(head))
 }
 
 // ref returns where a ref of the server is, "" when it is not there.
 func (s *server) ref(name string) string {
 	s.Helper()
+	loose, err := os.ReadFile(filepath.Join(s.git, name)) // spares a process, a thousand times
+	if oid := strings.TrimSpace(string(loose)); err == nil && len(oid) == len(zeros) {
+		return oid
+	}
 	return s.run(s.git, "git", "for-each-ref", "--format=%(objectname)", name)
 }
 
 // fresh lists what git writes for a commit.
-func (s *server) fresh(rev string) listing {
+func (s *server) fresh(commit string) listing {
 	s.Helper()
-	l, err := checkout(s.env, s.git, rev, "022", s.dir)
+	if l, ok := s.sites.Load(commit); ok {
+		return l.(listing)
+	}
+	l, err := checkout(s.env, s.git, commit, "022", s.dir)
 	s.must(err)
+	s.sites.Store(commit, l)
 	return l
 }
 
@@ -193,10 +238,13 @@ func (s *server) holds(commit string) {
 // beside the files.
 func (s *server) settled(commit string) {
 	s.Helper()
-	for _, cached := range []string{"--no-renames", "--cached"} {
-		if changed := s.run(s.www, "git", "--git-dir", s.git, "--work-tree", s.www, "--no-optional-locks",
-			"diff", cached, "--name-status", commit, "--"); changed != "" {
-			s.Errorf("git diff %s finds the web root changed:\n%s", cached, changed)
+	finders := [][]string{{"diff", "--no-renames", "--name-status", commit, "--"}, {"diff", "--cached", "--name-status", commit, "--"}}
+	if head, err := os.ReadFile(filepath.Join(s.git, "HEAD")); err == nil && string(head) == "ref: refs/heads/master\n" && s.ref("refs/heads/master") == commit {
+		finders = [][]string{{"status", "--porcelain", "--untracked-files=no"}} // both at once
+	}
+	for _, find := range finders {
+		if changed := s.run(s.www, "git", append([]string{"--git-dir", s.git, "--work-tree", s.www, "--no-optional-locks"}, find...)...); changed != "" {
+			s.Errorf("git %s finds the web root changed:\n%s", find[0], changed)
 		}
 	}
 	left, err := leftovers(s.git, s.www)

@@ -393,7 +393,9 @@ func TestCommandTimeout(t *testing.T) {
 	}()
 	c := Check{
 		Command: []string{"/bin/sh", "-c", `trap "" TERM; exec 9>"$1"; /bin/sleep 1000 & echo waiting; wait`, "sh", path},
-		Timeout: time.Second, Within: time.Second, Interval: time.Millisecond,
+		// More than the timeout, which would be cut, and less than that and the
+		// time that is given to end.
+		Timeout: time.Second, Within: 2 * time.Second, Interval: time.Millisecond,
 	}
 	r := run(t, c, Subject{})
 	if r.Healthy || r.Attempts != 1 || r.Last != `timed out after 1s: "waiting"` || !slices.Equal(r.Lines, []string{"waiting"}) {
