@@ -124,7 +124,7 @@ func scriptServer(ts *testscript.TestScript, neg bool, args []string) {
 func scriptInstall(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, !neg, "install HOOK...")
 	hooks := strings.Fields(strings.Join(args, " "))
-	ts.Check(installHooks(ts.Getenv("SRV"), "", hooks...))
+	ts.Check(installHooks(ts.Getenv("SRV"), ts.Getenv("PROGRAMS"), hooks...))
 }
 
 // installHooks installs the programs of the directory bin, or those that the

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -52,6 +54,13 @@ func (m tests) Run() int {
 		return 1
 	}
 	os.Setenv(programsDir, dir)
+	// What was ignored when the tests were started would be by all that they
+	// start; what is caught here is not.
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGPIPE, syscall.SIGQUIT} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
 	return m.M.Run()
 }
 
@@ -67,10 +76,14 @@ func hermetic(home string) []string {
 	)
 }
 
-func TestScripts(t *testing.T) { runScripts(t, "testdata/script", nil) }
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	runScripts(t, "", "testdata/script", nil)
+}
 
 // TestEverySubset tells one story with each subset of the hooks installed.
 func TestEverySubset(t *testing.T) {
+	t.Parallel()
 	hooks := []string{"pre-receive", "proc-receive", "post-receive"}
 	for set := 1; set < 1<<len(hooks); set++ {
 		var installed []string
@@ -81,27 +94,35 @@ func TestEverySubset(t *testing.T) {
 		}
 		t.Run(strings.Join(installed, ","), func(t *testing.T) {
 			t.Parallel()
-			runScripts(t, "testdata/subset", installed)
+			bin := ""
+			if len(installed) == len(hooks) {
+				bin = played
+			}
+			runScripts(t, bin, "testdata/subset", installed)
 		})
 	}
 }
 
 // TestHostile pushes what must not reach a disk, through each of the doors.
 func TestHostile(t *testing.T) {
+	t.Parallel()
 	for _, installed := range [][]string{
 		{"pre-receive", "proc-receive", "post-receive"}, {"proc-receive"}, {"post-receive"},
 	} {
 		t.Run(strings.Join(installed, ","), func(t *testing.T) {
 			t.Parallel()
-			runScripts(t, "testdata/hostile", installed)
+			runScripts(t, "", "testdata/hostile", installed)
 		})
 	}
 }
 
 // runScripts runs the scripts in dir. In them $HOOKS names the hooks, and each
 // hook's name is a condition that holds when it is among them; "root" is one
-// that holds for root.
-func runScripts(t *testing.T, dir string, installed []string) {
+// that holds for root. bin is newServer's.
+func runScripts(t *testing.T, bin, dir string, installed []string) {
+	if bin == "" {
+		bin = buildWithFaults(t)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 dir,
 		RequireExplicitExec: true,
@@ -120,6 +141,10 @@ func runScripts(t *testing.T, dir string, installed []string) {
 				if name != "PATH" {
 					e.Setenv(name, value)
 				}
+			}
+			if bin != played {
+				e.Setenv("PATH", bin+string(filepath.ListSeparator)+e.Getenv("PATH"))
+				e.Setenv("PROGRAMS", bin)
 			}
 			e.Setenv("SRV", filepath.Join(e.WorkDir, "srv.git"))
 			e.Setenv("WWW", filepath.Join(e.WorkDir, "www"))

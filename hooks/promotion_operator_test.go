@@ -312,6 +312,7 @@ var raceLost = regexp.MustCompile(`^error: .*(blue|green|red) has |^error: .*(is
 // TestPusherGoneWhilePromoting kills the pusher while a command waits, before
 // the traffic moves: the promotion goes on to its end.
 func TestPusherGoneWhilePromoting(t *testing.T) {
+	t.Parallel()
 	for _, hooks := range [][]string{allHooks, {"post-receive"}} {
 		for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGHUP} {
 			t.Run(fmt.Sprintf("%d hooks/%s", len(hooks), signal), func(t *testing.T) {
@@ -353,6 +354,7 @@ func TestPusherGoneWhilePromoting(t *testing.T) {
 // TestShutdownWhilePromoting asks the hook to end before the traffic moves, and
 // while the outside is asked: it goes back.
 func TestShutdownWhilePromoting(t *testing.T) {
+	t.Parallel()
 	for _, at := range []string{"promoting", "promoted"} {
 		t.Run(at, func(t *testing.T) {
 			t.Parallel()

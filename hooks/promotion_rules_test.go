@@ -395,6 +395,7 @@ var wholePushes = []wholePush{
 // TestWholePushes pushes branches and tags together, one push after the other
 // to the same server: also that a push leaves nothing behind is seen so.
 func TestWholePushes(t *testing.T) {
+	t.Parallel()
 	const parts = 3
 	for part := range parts {
 		t.Run(fmt.Sprint(part), func(t *testing.T) {
@@ -518,6 +519,7 @@ func TestAtomicDeletion(t *testing.T) {
 // TestPromotionWired tells one story with each way to install the hooks that
 // promotes: a tag on what is not deployed, one on what is, and its deletion.
 func TestPromotionWired(t *testing.T) {
+	t.Parallel()
 	for _, hooks := range [][]string{
 		allHooks, {"pre-receive", "proc-receive"}, {"proc-receive", "post-receive"}, {"proc-receive"},
 		{"pre-receive", "post-receive"}, {"post-receive"},

@@ -251,6 +251,7 @@ func TestTokenFile(t *testing.T) {
 // update hook, write down what they could know of the token, which comes from a
 // file or from the environment.
 func TestTokenIsKept(t *testing.T) {
+	t.Parallel()
 	for _, from := range []string{"file", "environment"} {
 		t.Run(from, func(t *testing.T) {
 			t.Parallel()

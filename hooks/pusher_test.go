@@ -90,6 +90,7 @@ func (g *gate) asCheck() string {
 // TestPusherKilled kills the pusher while a slow check runs: the deployment
 // goes on to its end.
 func TestPusherKilled(t *testing.T) {
+	t.Parallel()
 	for _, hooks := range [][]string{allHooks, {"post-receive"}} {
 		for name, kill := range map[string]func(pid int) error{
 			"SIGKILL to the client":            func(pid int) error { return syscall.Kill(pid, syscall.SIGKILL) },
@@ -137,6 +138,7 @@ func TestPusherKilled(t *testing.T) {
 // TestNobodyReads has a command write more than any pipe holds while the
 // client is stopped: nothing waits for it.
 func TestNobodyReads(t *testing.T) {
+	t.Parallel()
 	for _, hooks := range [][]string{allHooks, {"post-receive"}} {
 		t.Run(fmt.Sprintf("%d hooks", len(hooks)), func(t *testing.T) {
 			t.Parallel()
@@ -168,6 +170,7 @@ func TestNobodyReads(t *testing.T) {
 // TestPushersAtOnce has several developers push different commits at the same
 // moment. One deployment follows the other, or is refused with a reason.
 func TestPushersAtOnce(t *testing.T) {
+	t.Parallel()
 	const pushers = 8
 	for _, hooks := range [][]string{allHooks, {"proc-receive"}, {"post-receive"}} {
 		t.Run(strings.Join(hooks, ","), func(t *testing.T) {
@@ -335,6 +338,7 @@ func (s *server) holder() int {
 // TestHolderKilled kills the hook that holds the lock while another push waits
 // for it: the one that waits recovers, and goes on.
 func TestHolderKilled(t *testing.T) {
+	t.Parallel()
 	for _, hooks := range [][]string{allHooks, {"post-receive"}} {
 		t.Run(fmt.Sprintf("%d hooks", len(hooks)), func(t *testing.T) {
 			t.Parallel()
@@ -380,6 +384,7 @@ func TestHolderKilled(t *testing.T) {
 
 // TestShutdown sends a deployment the signals that ask it to end: it goes back.
 func TestShutdown(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		hooks  []string
