@@ -74,9 +74,9 @@ func Watch(ctx context.Context, c Check, s Subject, every time.Duration, observe
 
 // sight makes one attempt of a watch.
 func sight(ctx context.Context, ask probe, limit time.Duration) Sighting {
+	sighting := Sighting{Began: time.Now(), Kind: Failed}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("timed out after %s", limit))
 	defer cancel()
-	sighting := Sighting{Began: time.Now(), Kind: Failed}
 	a := ask(ctx)
 	sighting.Time, sighting.Text = time.Now(), a.text
 	switch {
