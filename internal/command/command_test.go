@@ -263,7 +263,7 @@ func TestLinesComeAtOnce(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || err.Error() != `"/bin/sh" was stopped: context canceled` {
 		t.Errorf("error %v", err)
 	}
-	if took := time.Since(start); took > grace {
+	if took := time.Since(start); took > 5*grace {
 		t.Errorf("took %s", took)
 	}
 	if !slices.Equal(out.Tail, []string{"ready"}) {
@@ -288,13 +288,13 @@ func TestNotStartedWithoutTime(t *testing.T) {
 func TestTimeout(t *testing.T) {
 	t.Parallel()
 	c := shell("echo one; exec sleep 1000")
-	c.Timeout = 50 * time.Millisecond
+	c.Timeout = time.Second
 	start := time.Now()
 	out, err := Run(t.Context(), c, nil)
-	if !errors.Is(err, context.DeadlineExceeded) || err.Error() != `"/bin/sh" did not end within 50ms` {
+	if !errors.Is(err, context.DeadlineExceeded) || err.Error() != `"/bin/sh" did not end within 1s` {
 		t.Errorf("error %v", err)
 	}
-	if took := time.Since(start); took < c.Timeout || took > grace {
+	if took := time.Since(start); took < c.Timeout || took > 5*grace {
 		t.Errorf("took %s", took)
 	}
 	if !slices.Equal(out.Tail, []string{"one"}) {
@@ -342,7 +342,7 @@ func TestSigtermIgnored(t *testing.T) {
 			if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "killed") {
 				t.Errorf("%s: error %v", name, err)
 			}
-			if took := time.Since(start); took < grace || took > 2*grace {
+			if took := time.Since(start); took < grace || took > 10*grace {
 				t.Errorf("%s: took %s", name, took)
 			}
 			released()
@@ -362,7 +362,7 @@ func TestBackgroundLivesOn(t *testing.T) {
 			t.Parallel()
 			start := time.Now()
 			out, err := Run(t.Context(), shell(test.script), nil)
-			if took := time.Since(start); took > time.Second {
+			if took := time.Since(start); took > 10*time.Second {
 				t.Errorf("took %s", took)
 			}
 			pid, convErr := strconv.Atoi(out.Last())
@@ -388,7 +388,7 @@ func TestBackgroundFlood(t *testing.T) {
 	if _, err := Run(t.Context(), shell(`yes 9>"$1" & echo started`, path), nil); err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("took %s", took)
 	}
 	released()
@@ -492,9 +492,9 @@ func TestRead(t *testing.T) {
 		})
 	}
 	c := shell("echo waiting for the lock >&2; exec sleep 1000")
-	c.Timeout = 50 * time.Millisecond
+	c.Timeout = time.Second
 	_, err := Read(t.Context(), c)
-	if !errors.Is(err, context.DeadlineExceeded) || err.Error() != `"/bin/sh" did not end within 50ms, saying "waiting for the lock"` {
+	if !errors.Is(err, context.DeadlineExceeded) || err.Error() != `"/bin/sh" did not end within 1s, saying "waiting for the lock"` {
 		t.Errorf("error %v", err)
 	}
 	if _, err := Read(t.Context(), Command{}); err == nil {

