@@ -70,7 +70,7 @@ func TestOneThingWrong(t *testing.T) {
 			p.run("git", "config", "core.hooksPath", filepath.Join(p.dir, "hooks"))
 		}, "hooks", Broken, "core.hooksPath makes git look for hooks in ", "--unset-all core.hooksPath", false},
 		{"hooks of the account", func(p *patient) { p.writable(filepath.Join(p.repo, "hooks")) }, "hooks", Warning, byRoot("pushes are received by root", "deploy may replace the hooks"), byRoot("install --user deploy", "chown -R root: "), false},
-		{"noexec", func(p *patient) { p.mounts("2 1 8:2 / " + testBinaryDir(p) + " rw,noexec - tmpfs tmpfs rw\n") }, "hooks", Broken, " is mounted noexec", "mount -o remount,exec ", false},
+		{"noexec", func(p *patient) { p.mounts("2 1 8:2 / " + hookDir(p) + " rw,noexec - tmpfs tmpfs rw\n") }, "hooks", Broken, " is mounted noexec", "mount -o remount,exec ", false},
 		{"noexec programs", func(p *patient) {
 			dir := filepath.Join(p.root, "usr/local/lib/bluegreen")
 			p.must(os.MkdirAll(dir, 0o755))
@@ -327,11 +327,9 @@ func (p *patient) packaged(program, copied string) {
 	p.write(filepath.Join(p.root, "usr/local/bin/bluegreen"), copied, 0o755)
 }
 
-func testBinaryDir(p *patient) string {
+func hookDir(p *patient) string {
 	p.Helper()
-	program, err := os.Executable()
-	p.must(err)
-	program, err = filepath.EvalSymlinks(program)
+	program, err := filepath.EvalSymlinks(os.Getenv(hookVariable))
 	p.must(err)
 	return filepath.Dir(program)
 }

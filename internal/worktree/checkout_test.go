@@ -24,7 +24,7 @@ func TestCheckout(t *testing.T) {
 		verify  bool
 		mode    os.FileMode // of the web root
 	}{
-		{"state directory", 1, 200, false, 0o755},
+		{"state directory", 1, 93, false, 0o755},
 		{"verify", 2, 31, true, 0o755},
 		{"web root", 3, 31, false, 0o775 | os.ModeSetgid},
 	}

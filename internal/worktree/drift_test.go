@@ -274,7 +274,7 @@ func (v *vandal) complete(t *testing.T) {
 // what it does not track.
 func TestDriftCheckout(t *testing.T) {
 	t.Parallel()
-	history, _ := gittest.History(11, 200)
+	history, _ := gittest.History(11, 93)
 	origin := gittest.Bare(t)
 	commits := gittest.Commits(t, origin, history...)
 	s := newSite(t, origin)
