@@ -31,6 +31,9 @@ func (rel *Release) Plan(ctx context.Context, source worktree.Source) (*worktree
 	if rel.held == nil {
 		return w.PlanSource(ctx, source, rel.known())
 	}
+	if err := rel.readStamps(); err != nil {
+		return nil, err
+	}
 	stamps := rel.sealed
 	if rel.held.Tree == source.Tree {
 		stamps = rel.finished
@@ -137,7 +140,7 @@ func (rel *Release) Share(ctx context.Context) error {
 		keep = append(keep, r.Marker)
 	}
 	var err error
-	if rel.sealed, err = rel.Worktree.RemoveUntracked(ctx, rel.sealed, keep); err != nil {
+	if rel.sealed, err = rel.Worktree.RemoveUntracked(ctx, rel.mark, rel.sealed, keep); err != nil {
 		return err
 	}
 	for _, shared := range r.Shared {

@@ -51,7 +51,7 @@ type Release struct {
 	releases *Releases
 	held     *held // nil where what it holds is not known
 	// sealed are the directories as they were before a build, and finished
-	// after it.
+	// after it. Plan reads them.
 	sealed, finished *worktree.Stamps
 	// mark is that of the index that Bring has written.
 	mark worktree.Mark
@@ -235,13 +235,18 @@ func (r *Releases) open(name string, live bool) (*Release, error) {
 		return rel, nil // gone, copied or restored
 	}
 	rel.held = h
+	return rel, nil
+}
+
+// readStamps reads what is remembered of the directories of a release on record.
+func (rel *Release) readStamps() (err error) {
 	if rel.sealed, err = worktree.ReadStamps(rel.state(sealedFile)); err != nil {
-		return nil, err
+		return err
 	}
-	if rel.finished = rel.sealed; h.Build != "" {
+	if rel.finished = rel.sealed; rel.held.Build != "" {
 		rel.finished, err = worktree.ReadStamps(rel.state(finishedFile))
 	}
-	return rel, err
+	return err
 }
 
 func (rel *Release) state(file string) string { return filepath.Join(rel.Worktree.StateDir, file) }

@@ -1,7 +1,6 @@
 package worktree
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -11,6 +10,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -62,38 +62,48 @@ func ReadStamps(file string) (*Stamps, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the directories' stamps: %w", err)
 	}
-	lines := bufio.NewReader(bytes.NewReader(data))
-	if _, err := fmt.Fscanf(lines, "%d\n", &s.Written); err != nil {
+	first, rest, _ := strings.Cut(string(data), "\n")
+	if s.Written, err = strconv.ParseInt(first, 10, 64); err != nil {
 		return &Stamps{}, nil // nothing is known
 	}
 	for {
-		var at Stamp
-		if _, err := fmt.Fscanf(lines, "%d %d %d ", &at.Inode, &at.Modified, &at.Changed); err != nil {
+		line, more, whole := strings.Cut(rest, "\n")
+		at, dir, ok := parseStamp(line)
+		if !whole || !ok {
 			return s, nil // what is not understood proves nothing
 		}
-		name, err := lines.ReadString('\n')
-		if err != nil {
-			return s, nil
-		}
-		s.Dirs[strings.TrimSuffix(name, "\n")] = at
+		s.Dirs[dir], rest = at, more
 	}
+}
+
+func parseStamp(line string) (at Stamp, dir string, ok bool) {
+	fields := strings.SplitN(line, " ", 4)
+	if len(fields) < 4 {
+		return at, "", false
+	}
+	var errs [3]error
+	at.Inode, errs[0] = strconv.ParseUint(fields[0], 10, 64)
+	at.Modified, errs[1] = strconv.ParseInt(fields[1], 10, 64)
+	at.Changed, errs[2] = strconv.ParseInt(fields[2], 10, 64)
+	return at, fields[3], errors.Join(errs[:]...) == nil
 }
 
 // Write writes the stamps to a file, atomically.
 func (s *Stamps) Write(file string) error {
+	data := strconv.AppendInt(nil, s.Written, 10)
+	data = append(data, '\n')
+	for dir, at := range s.Dirs {
+		if strings.Contains(dir, "\n") {
+			continue // git's trees have no such names here
+		}
+		data = append(strconv.AppendUint(data, at.Inode, 10), ' ')
+		data = append(strconv.AppendInt(data, at.Modified, 10), ' ')
+		data = append(strconv.AppendInt(data, at.Changed, 10), ' ')
+		data = append(append(data, dir...), '\n')
+	}
 	return durable.WriteFile(file, 0o600, func(w io.Writer) error {
-		if _, err := fmt.Fprintf(w, "%d\n", s.Written); err != nil {
-			return err
-		}
-		for dir, at := range s.Dirs {
-			if strings.Contains(dir, "\n") {
-				continue // git's trees have no such names here
-			}
-			if _, err := fmt.Fprintf(w, "%d %d %d %s\n", at.Inode, at.Modified, at.Changed, dir); err != nil {
-				return err
-			}
-		}
-		return nil
+		_, err := w.Write(data)
+		return err
 	})
 }
 
@@ -165,9 +175,9 @@ func (r *root) stamp(dir string) (Stamp, error) {
 // RemoveUntracked removes from the web root what its index does not track, but
 // for keep: paths, with the directories that lead to them and all below. Only
 // directories that stamps do not vouch for are listed. It returns the stamps of
-// now.
-func (w *Worktree) RemoveUntracked(ctx context.Context, stamps *Stamps, keep []string) (*Stamps, error) {
-	x, _, err := index.ReadKnown(w.Index(), w.Repo.Dir, w.Repo.HashSize(), Mark{})
+// now. mark is that of the index, where it is known.
+func (w *Worktree) RemoveUntracked(ctx context.Context, mark Mark, stamps *Stamps, keep []string) (*Stamps, error) {
+	x, _, err := index.ReadKnown(w.Index(), w.Repo.Dir, w.Repo.HashSize(), mark)
 	if err != nil {
 		return nil, err
 	}

@@ -56,7 +56,7 @@ func TestRemoveUntracked(t *testing.T) {
 	if err := os.Chmod(filepath.Join(w.Dir, "new/closed"), 0); err != nil {
 		t.Fatal(err)
 	}
-	stamps, err := w.RemoveUntracked(t.Context(), &Stamps{}, []string{"uploads", "app/cache", "not/there"})
+	stamps, err := w.RemoveUntracked(t.Context(), Mark{}, &Stamps{}, []string{"uploads", "app/cache", "not/there"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestStamps(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	noted, err := w.RemoveUntracked(t.Context(), &Stamps{}, nil)
+	noted, err := w.RemoveUntracked(t.Context(), Mark{}, &Stamps{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,14 +116,14 @@ func TestStamps(t *testing.T) {
 	}
 	untouched("none", true)
 	stamps.Written += int64(time.Hour)
-	if _, err := w.RemoveUntracked(t.Context(), stamps, nil); err != nil {
+	if _, err := w.RemoveUntracked(t.Context(), Mark{}, stamps, nil); err != nil {
 		t.Fatal(err)
 	}
 	if read(t, filepath.Join(w.Dir, "c/stray")) != "x" {
 		t.Error("a directory was listed that the stamps vouch for")
 	}
 	stamps.Written = max(stamps.Dirs["c"].Modified, stamps.Dirs["c"].Changed) + tick
-	if _, err := w.RemoveUntracked(t.Context(), stamps, nil); err != nil {
+	if _, err := w.RemoveUntracked(t.Context(), Mark{}, stamps, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Lstat(filepath.Join(w.Dir, "c/stray")); !os.IsNotExist(err) {
