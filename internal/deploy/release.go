@@ -128,7 +128,7 @@ func (r *run) stageRelease(ctx context.Context, progress func(int)) error {
 		if r.said, err = rel.Bring(ctx, r.plan, r.event.ID, progress); err != nil {
 			return err
 		}
-		if err := rel.Share(ctx); err != nil {
+		if err := rel.Share(ctx, r.plan); err != nil {
 			return err
 		}
 	}

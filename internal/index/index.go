@@ -120,7 +120,8 @@ func (x *Index) MayBeRacy() bool {
 // Mentions tells whether a name may be that of an entry's file. It looks at all
 // paths at once, and never says no wrongly.
 func (x *Index) Mentions(name string) bool {
-	return bytes.Contains(x.data, []byte(name)) || x.shared != nil && bytes.Contains(x.shared.data, []byte(name))
+	return bytes.Contains(x.data, []byte(name)) ||
+		x.shared != nil && x.shared.mark.Unmentioned != name && bytes.Contains(x.shared.data, []byte(name))
 }
 
 // New returns the index of entries, which are sorted.

@@ -37,6 +37,8 @@ type SharedMark struct {
 	Sum    string `json:"sum"` // its checksum, in hexadecimal, which is a part of its name
 	CRC    uint32 `json:"crc"`
 	Totals Totals `json:"totals"`
+	// Unmentioned is a name that Mentions need not look for in it, "" for none.
+	Unmentioned string `json:"unmentioned,omitempty"`
 }
 
 // SharedName returns the name of the file, which is in the repository.

@@ -130,17 +130,18 @@ func (rel *Release) forget() error {
 	return durable.Remove(rel.state(heldFile))
 }
 
-// Share removes what does not belong to the commit, and links the shared paths.
+// Share removes what does not belong to the commit that p, which Bring has
+// carried out, leads to, and links the shared paths.
 // What the live release has at such a path, from before it was shared, moves to
 // the place outside, in one exchange for the link.
-func (rel *Release) Share(ctx context.Context) error {
+func (rel *Release) Share(ctx context.Context, p *worktree.Plan) error {
 	r := rel.releases
 	keep := append([]string{}, r.Shared...)
 	if r.Marker != "" {
 		keep = append(keep, r.Marker)
 	}
 	var err error
-	if rel.sealed, err = rel.Worktree.RemoveUntracked(ctx, rel.mark, rel.sealed, keep); err != nil {
+	if rel.sealed, err = rel.Worktree.RemoveUntracked(ctx, p, rel.sealed, keep); err != nil {
 		return err
 	}
 	for _, shared := range r.Shared {

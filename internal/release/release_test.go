@@ -66,7 +66,7 @@ func (s *site) deploy(tree git.OID, digest string, build func(dir string)) *Rele
 	} else {
 		_, err := rel.Bring(s.Context(), plan, "test", nil)
 		s.must(err)
-		s.must(rel.Share(s.Context()))
+		s.must(rel.Share(s.Context(), plan))
 		s.must(rel.Seal())
 		if build != nil {
 			build(rel.Worktree.Dir)
@@ -209,7 +209,7 @@ func TestChoose(t *testing.T) {
 	s.must(err)
 	_, err = rel.Bring(t.Context(), plan, "test", nil)
 	s.must(err)
-	s.must(rel.Share(t.Context()))
+	s.must(rel.Share(t.Context(), plan))
 	s.must(rel.Seal())
 	s.must(rel.Finish(plan, ""))
 	chosen(trees[5], "", "1")

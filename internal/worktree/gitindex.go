@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"bluegreen/internal/durable"
@@ -147,6 +149,9 @@ func (w *Worktree) writeShared(x *index.Index, edits []index.Entry) (index.Share
 		return index.SharedMark{}, err
 	}
 	shared := index.SharedMark{Sum: mark.Sum, CRC: mark.CRC, Totals: x.TotalsWith(edits)}
+	if !x.Mentions(attributesName) && !slices.ContainsFunc(edits, func(e index.Entry) bool { return strings.Contains(e.Path, attributesName) }) {
+		shared.Unmentioned = attributesName
+	}
 	if err := os.Rename(temp, w.sharedIndex(shared)); err != nil {
 		return shared, fmt.Errorf("writing the index: %w", err)
 	}

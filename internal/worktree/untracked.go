@@ -17,7 +17,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"bluegreen/internal/durable"
-	"bluegreen/internal/index"
 	"bluegreen/internal/tree"
 )
 
@@ -172,16 +171,13 @@ func (r *root) stamp(dir string) (Stamp, error) {
 	return Stamp{st.Ino, st.Mtim.Nano(), st.Ctim.Nano()}, nil
 }
 
-// RemoveUntracked removes from the web root what its index does not track, but
-// for keep: paths, with the directories that lead to them and all below. Only
-// directories that stamps do not vouch for are listed. It returns the stamps of
-// now. mark is that of the index, where it is known.
-func (w *Worktree) RemoveUntracked(ctx context.Context, mark Mark, stamps *Stamps, keep []string) (*Stamps, error) {
-	x, _, err := index.ReadKnown(w.Index(), w.Repo.Dir, w.Repo.HashSize(), mark)
-	if err != nil {
-		return nil, err
-	}
-	c := &cleaning{index: x, keep: keep, dirs: map[string]bool{"": true}, now: &Stamps{Dirs: map[string]Stamp{}, Written: time.Now().UnixNano()}}
+// RemoveUntracked removes from a web root to which p has been applied what is
+// not of p's tree, but for keep: paths, with the directories that lead to them
+// and all below. Only directories that stamps do not vouch for are listed. It
+// returns the stamps of now.
+func (w *Worktree) RemoveUntracked(ctx context.Context, p *Plan, stamps *Stamps, keep []string) (*Stamps, error) {
+	c := &cleaning{plan: p, keep: keep, dirs: map[string]bool{"": true}, now: &Stamps{Dirs: map[string]Stamp{}, Written: time.Now().UnixNano()}}
+	var err error
 	if c.web, err = openRoot(w.Dir); err != nil {
 		return nil, err
 	}
@@ -190,14 +186,9 @@ func (w *Worktree) RemoveUntracked(ctx context.Context, mark Mark, stamps *Stamp
 		return nil, fmt.Errorf("opening %q: %w", w.Dir, err)
 	}
 	defer c.beneath.Close()
-	for i := range x.Len() {
-		p := x.Path(i)
-		if cut := bytes.LastIndexByte(p, '/'); cut >= 0 && string(p[:cut]) != c.last {
-			c.addDirs(string(p[:cut]))
-		}
-		if x.Mode(i) == tree.Submodule {
-			c.addDirs(string(p)) // an empty directory
-		}
+	p.untouched(func(i int) { c.addPath(p.base.Path(i), p.base.Mode(i)) })
+	for i := range p.Writes {
+		c.addPath([]byte(p.Writes[i].Path), p.Writes[i].Mode)
 	}
 	for _, p := range keep {
 		c.addDirs(path.Dir(p))
@@ -222,11 +213,20 @@ func (w *Worktree) RemoveUntracked(ctx context.Context, mark Mark, stamps *Stamp
 type cleaning struct {
 	web     *root
 	beneath *os.Root
-	index   *index.Index
+	plan    *Plan
 	keep    []string
 	dirs    map[string]bool // that are to stay
 	last    string          // of addDirs: paths come sorted
 	now     *Stamps
+}
+
+func (c *cleaning) addPath(p []byte, mode tree.Mode) {
+	if cut := bytes.LastIndexByte(p, '/'); cut >= 0 && string(p[:cut]) != c.last {
+		c.addDirs(string(p[:cut]))
+	}
+	if mode == tree.Submodule {
+		c.addDirs(string(p)) // an empty directory
+	}
 }
 
 func (c *cleaning) addDirs(dir string) {
@@ -265,9 +265,16 @@ func (c *cleaning) list(dir string) error {
 	if err != nil {
 		return err
 	}
+	slices.Sort(names) // then each is near the one before in the index, too
+	at := 0
 	for _, name := range names {
 		p := path.Join(dir, name)
-		if _, tracked := c.index.Find(p); tracked || c.dirs[p] || slices.Contains(c.keep, p) {
+		stays := false
+		if at, stays = c.plan.base.FindFrom(at, p); stays {
+			_, touched := slices.BinarySearch(c.plan.touched, at)
+			stays = !touched
+		}
+		if stays || c.dirs[p] || slices.Contains(c.keep, p) || c.plan.uses(p) {
 			continue
 		}
 		if err := c.remove(p); err != nil {

@@ -12,14 +12,14 @@ import (
 )
 
 // newTracked makes a web root that holds a tree of three directories.
-func newTracked(t *testing.T) *Worktree {
+func newTracked(t *testing.T) (*Worktree, *Plan) {
 	t.Helper()
 	origin := gittest.Bare(t)
 	commits := gittest.Commits(t, origin, gittest.Files("index", "x", "a/one", "1", "a/b/two", "2", "c/three", "3"))
 	s := newSite(t, origin)
-	_, st := s.stage(t, gittest.TreesOf(t, origin, commits)[0], nil)
+	plan, st := s.stage(t, gittest.TreesOf(t, origin, commits)[0], nil)
 	s.finish(t, st)
-	return s.Worktree
+	return s.Worktree, plan
 }
 
 func below(t *testing.T, dir string) (all []string) {
@@ -38,7 +38,7 @@ func below(t *testing.T, dir string) (all []string) {
 
 func TestRemoveUntracked(t *testing.T) {
 	t.Parallel()
-	w := newTracked(t)
+	w, plan := newTracked(t)
 	tracked := below(t, w.Dir)
 	outside := filepath.Join(gittest.Dir(t), "outside")
 	write(t, filepath.Join(outside, "precious"), "x")
@@ -56,7 +56,7 @@ func TestRemoveUntracked(t *testing.T) {
 	if err := os.Chmod(filepath.Join(w.Dir, "new/closed"), 0); err != nil {
 		t.Fatal(err)
 	}
-	stamps, err := w.RemoveUntracked(t.Context(), Mark{}, &Stamps{}, []string{"uploads", "app/cache", "not/there"})
+	stamps, err := w.RemoveUntracked(t.Context(), plan, &Stamps{}, []string{"uploads", "app/cache", "not/there"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,14 +78,14 @@ func TestRemoveUntracked(t *testing.T) {
 // TestStamps believes stamps only as far as they prove something.
 func TestStamps(t *testing.T) {
 	t.Parallel()
-	w := newTracked(t)
+	w, plan := newTracked(t)
 	old := time.Now().Add(-time.Hour)
 	for _, dir := range []string{"a", "a/b", "c", ""} {
 		if err := os.Chtimes(filepath.Join(w.Dir, dir), old, old); err != nil {
 			t.Fatal(err)
 		}
 	}
-	noted, err := w.RemoveUntracked(t.Context(), Mark{}, &Stamps{}, nil)
+	noted, err := w.RemoveUntracked(t.Context(), plan, &Stamps{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,14 +116,14 @@ func TestStamps(t *testing.T) {
 	}
 	untouched("none", true)
 	stamps.Written += int64(time.Hour)
-	if _, err := w.RemoveUntracked(t.Context(), Mark{}, stamps, nil); err != nil {
+	if _, err := w.RemoveUntracked(t.Context(), plan, stamps, nil); err != nil {
 		t.Fatal(err)
 	}
 	if read(t, filepath.Join(w.Dir, "c/stray")) != "x" {
 		t.Error("a directory was listed that the stamps vouch for")
 	}
 	stamps.Written = max(stamps.Dirs["c"].Modified, stamps.Dirs["c"].Changed) + tick
-	if _, err := w.RemoveUntracked(t.Context(), Mark{}, stamps, nil); err != nil {
+	if _, err := w.RemoveUntracked(t.Context(), plan, stamps, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Lstat(filepath.Join(w.Dir, "c/stray")); !os.IsNotExist(err) {
