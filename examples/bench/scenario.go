@@ -16,7 +16,8 @@ const (
 	archive  = "archive"  // the way of Capistrano and Deployer
 	verify   = "verify"   // bluegreen in place, as it comes
 	trust    = "trust"    // bluegreen in place, verify = false
-	releases = "releases" // bluegreen with whole releases
+	releases = "releases" // bluegreen with whole releases, verify = false
+	swept    = "swept"    // bluegreen with whole releases, as they come
 	command  = "command"  // the same, by "bluegreen deploy" and not by a push
 )
 
@@ -32,14 +33,15 @@ func contestants() []contestant {
 		{archive, "`git archive | tar` + link"},
 		{verify, "bluegreen, in place"},
 		{trust, "bluegreen, `verify = false`"},
-		{releases, "bluegreen, `releases`"},
-		{command, "`bluegreen deploy`, `releases`"},
+		{releases, "bluegreen, `releases`, `verify = false`"},
+		{swept, "bluegreen, `releases`"},
+		{command, "`bluegreen deploy`, `releases`, `verify = false`"},
 	}
 }
 
 // ours are the contestants that this repository has built.
 func ours(key string) bool {
-	return slices.Contains([]string{verify, trust, releases, command}, key)
+	return slices.Contains([]string{verify, trust, releases, swept, command}, key)
 }
 
 // nameOf is how tables call a contestant.
@@ -82,8 +84,8 @@ func chain(commits []string) []move {
 // scenarios are in the order in which they run. Those of one site follow each
 // other, and go on with the same servers.
 func scenarios() []scenario {
-	inPlace := []string{script, verify, trust, releases}
-	all := []string{script, archive, verify, trust, releases}
+	inPlace := []string{script, verify, trust, swept, releases}
+	all := []string{script, archive, verify, trust, swept, releases}
 	cold := []string{script, parallel, synced, archive, verify, releases}
 	base := func(s *site) []move { return []move{{"", s.base}} }
 	return []scenario{

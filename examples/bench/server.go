@@ -60,7 +60,7 @@ func newServer(ctx context.Context, sh *shell, dir string, s *site, contestant s
 }
 
 // whole tells whether the web root is a link to one of several directories.
-func (v *server) whole() bool { return v.contestant == releases || v.contestant == archive }
+func (v *server) whole() bool { return slices.Contains([]string{releases, swept, archive}, v.contestant) }
 
 func (v *server) releases() string { return filepath.Join(v.dir, "releases") }
 
@@ -89,6 +89,8 @@ func (v *server) installPrograms(ctx context.Context, sh *shell) error {
 	case trust:
 		config += "verify = false\n"
 	case releases:
+		config += fmt.Sprintf("releases = %q\nverify = false\n", v.releases())
+	case swept:
 		config += fmt.Sprintf("releases = %q\n", v.releases())
 	}
 	if err := os.WriteFile(filepath.Join(v.repo, "bluegreen.toml"), []byte(config), 0o644); err != nil {

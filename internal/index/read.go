@@ -53,6 +53,23 @@ func ReadKnown(path, dir string, hashSize int, mark Mark) (x *Index, known bool,
 	return x, known, nil
 }
 
+// HasMark tells whether the index file at path is the one that has the mark. It
+// looks neither at its entries nor at a shared file.
+func HasMark(path string, hashSize int, mark Mark) (bool, error) {
+	if mark.Sum == "" {
+		return false, nil
+	}
+	data, _, err := load(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reading the index: %w", err)
+	}
+	n := len(data) - hashSize
+	return n >= headerSize && hex.EncodeToString(data[n:]) == mark.Sum && crc32.ChecksumIEEE(data[:n]) == mark.CRC, nil
+}
+
 func load(path string) (data []byte, written time.Time, err error) {
 	f, err := os.Open(path)
 	if err != nil {

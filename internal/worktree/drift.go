@@ -271,12 +271,17 @@ func (w *Worktree) Drift(ctx context.Context, known Known) ([]string, error) {
 // HeldTree returns the tree that the index says the web root holds; the zero
 // OID for an empty index.
 func (w *Worktree) HeldTree(known Known) (git.OID, error) {
-	x, same, err := index.ReadKnown(w.Index(), w.Repo.Dir, w.Repo.HashSize(), known.Index)
-	switch {
-	case err != nil || x.Len() == 0:
+	empty := tree.HashObject("tree", nil, w.Repo.HashSize())
+	same, err := index.HasMark(w.Index(), w.Repo.HashSize(), known.Index)
+	if err != nil {
 		return git.OID{}, err
-	case same:
+	}
+	if same && known.Tree != empty {
 		return known.Tree, nil
+	}
+	x, _, err := index.ReadKnown(w.Index(), w.Repo.Dir, w.Repo.HashSize(), known.Index)
+	if err != nil || x.Len() == 0 {
+		return git.OID{}, err
 	}
 	return x.Tree(hashOnly(w.Repo.HashSize())).Root, nil
 }
