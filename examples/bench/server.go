@@ -60,7 +60,9 @@ func newServer(ctx context.Context, sh *shell, dir string, s *site, contestant s
 }
 
 // whole tells whether the web root is a link to one of several directories.
-func (v *server) whole() bool { return slices.Contains([]string{releases, swept, archive}, v.contestant) }
+func (v *server) whole() bool {
+	return slices.Contains([]string{releases, swept, archive}, v.contestant)
+}
 
 func (v *server) releases() string { return filepath.Join(v.dir, "releases") }
 
