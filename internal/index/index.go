@@ -198,6 +198,17 @@ func (x *Index) Size(i int) uint32 { return binary.BigEndian.Uint32(x.bytes(i)[3
 // Stat returns what is remembered of an entry's file.
 func (x *Index) Stat(i int) Stat { return statIn(x.bytes(i)) }
 
+// Remembers tells whether what is remembered of an entry's file is what the
+// kernel says of it; but for its device, which is not stable over reboots, and
+// which git does not compare either.
+func (x *Index) Remembers(i int, st *unix.Stat_t) bool {
+	e := x.bytes(i)
+	u32 := func(i int) uint32 { return binary.BigEndian.Uint32(e[4*i:]) }
+	return u32(0) == uint32(st.Ctim.Sec) && u32(1) == uint32(st.Ctim.Nsec) &&
+		u32(2) == uint32(st.Mtim.Sec) && u32(3) == uint32(st.Mtim.Nsec) &&
+		u32(5) == uint32(st.Ino) && u32(7) == st.Uid && u32(8) == st.Gid && u32(9) == uint32(st.Size)
+}
+
 // Racy tells whether an entry's Stat cannot prove that its file is unchanged.
 func (x *Index) Racy(i int) bool { return !modified(x.bytes(i)).Before(x.Written) }
 

@@ -171,15 +171,15 @@ func (r *root) statEntry(path []byte, st *unix.Stat_t) (absent bool, err error) 
 		fd = r.parentFD
 	}
 	if err == nil {
-		err = unix.Fstatat(fd, string(path[cut+1:]), st, unix.AT_SYMLINK_NOFOLLOW)
+		err = fstatat(fd, path[cut+1:], st)
 	}
-	if isAbsent(err) {
+	switch {
+	case err == nil:
+		return false, nil
+	case isAbsent(err):
 		return true, nil
 	}
-	if err != nil {
-		return false, fmt.Errorf("looking at %q: %w", path, err)
-	}
-	return false, nil
+	return false, fmt.Errorf("looking at %q: %w", path, err)
 }
 
 // isEmpty tells whether the directory at path has no entries.

@@ -109,15 +109,15 @@ func (w *Worktree) sweepRun(ctx context.Context, x *index.Index, from, to int, s
 		return found, err
 	}
 	defer r.close()
+	var st unix.Stat_t
 	for i := from; i < to; i++ {
 		look, doubted := s.next(i)
 		if !look {
 			continue
 		}
-		if err := ctx.Err(); err != nil {
-			return found, fmt.Errorf("looking for changed files: %w", err)
+		if i%256 == 0 && ctx.Err() != nil {
+			return found, fmt.Errorf("looking for changed files: %w", ctx.Err())
 		}
-		var st unix.Stat_t
 		mode := conv.mode(x.Mode(i))
 		there, err := r.unchanged(x, i, mode, &st)
 		if doubted && there == asRecorded && mode != tree.Submodule {
@@ -157,9 +157,7 @@ func (r *root) unchanged(x *index.Index, i int, mode tree.Mode, st *unix.Stat_t)
 	if mode == tree.Submodule {
 		return asRecorded, nil
 	}
-	now, old := index.StatOf(st), x.Stat(i)
-	old.Dev = now.Dev // not stable over reboots; git does not compare it either
-	if old == now && !x.Racy(i) {
+	if x.Remembers(i, st) && !x.Racy(i) {
 		return asRecorded, nil
 	}
 	return unknown, nil
