@@ -28,6 +28,9 @@ func (s *Session) Recovered() []Recovery { return s.recovered }
 // so a crash here is recovered in the same way.
 func (s *Session) recover(ctx context.Context) error {
 	e := s.env
+	if err := e.Journal.CleanUp(); err != nil {
+		e.Observe(Notice{Kind: Warning, Text: err.Error()})
+	}
 	t, err := e.Journal.Unfinished()
 	if err != nil {
 		return cannotRecover(err, "")

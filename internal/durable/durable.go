@@ -12,12 +12,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// suffix is what a file is called by while it is being written.
+const suffix = ".new"
+
+// CleanUp removes what a crash has left of WriteFile for the path.
+func CleanUp(path string) error {
+	if err := os.Remove(path + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("removing what was left of writing %q: %w", path, err)
+	}
+	return nil
+}
+
 // WriteFile replaces the file at path with what write produces, mode perm less
 // the umask. After it returns nil the new content is there also after a power
 // cut; after an error, or a crash at any moment, the old file is untouched.
 // One process at a time may write one path.
 func WriteFile(path string, perm os.FileMode, write func(io.Writer) error) error {
-	temp := path + ".new"
+	temp := path + suffix
 	if err := writeSynced(temp, perm, write); err != nil {
 		os.Remove(temp)
 		return fmt.Errorf("writing %q: %w", path, err)

@@ -199,6 +199,17 @@ func (j *Journal) SwitchDeployed() error {
 	return durable.SyncDir(j.Dir)
 }
 
+// CleanUp removes what a crash has left of records that were being written. The
+// caller holds the lock of the deployments.
+func (j *Journal) CleanUp() error {
+	for _, name := range []string{transactionFile, undoingFile, nextDeployedFile, promotionFile} {
+		if err := durable.CleanUp(filepath.Join(j.Dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (j *Journal) read(name string, v any) (found bool, err error) {
 	path := filepath.Join(j.Dir, name)
 	data, err := os.ReadFile(path)

@@ -420,3 +420,28 @@ func TestAppendTogether(t *testing.T) {
 		t.Errorf("%d events, %v", len(seen), err)
 	}
 }
+
+// TestCleanUp removes what was left of a record by a crash in the middle of
+// writing it, and no record.
+func TestCleanUp(t *testing.T) {
+	t.Parallel()
+	j := newJournal(t)
+	if err := j.Begin(transaction()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"transaction.json", "undoing.json", "next-deployed.json", "promotion.json"} {
+		if err := os.WriteFile(filepath.Join(j.Dir, name+".new"), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := j.CleanUp(); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(j.Dir, "*.new"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("%q are left, %v", left, err)
+	}
+	if unfinished, err := j.Unfinished(); err != nil || unfinished == nil {
+		t.Errorf("the transaction is gone: %v", err)
+	}
+}
