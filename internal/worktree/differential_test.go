@@ -35,8 +35,8 @@ func TestDifferential(t *testing.T) {
 
 // With these the histories have every kind of change.
 const (
-	differentialSeed    = 29
-	differentialCommits = 12
+	differentialSeed    = 27
+	differentialCommits = 10
 )
 
 type differentialRun struct {
@@ -48,7 +48,7 @@ type differentialRun struct {
 // target has all that they make together.
 func differentialRuns() []differentialRun {
 	var runs []differentialRun
-	for i := range max(len(repositoryKinds), len(strategies)) {
+	for i := range max(len(repositoryKinds), 2*len(strategies)) { // a git may not know a kind
 		runs = append(runs, differentialRun{repositoryKinds[i%len(repositoryKinds)], strategies[i%len(strategies)]})
 	}
 	return runs
@@ -167,6 +167,10 @@ var strategies = []strategy{
 			return Known{}
 		}
 	}},
+	{name: "in place, index split", status: true, new: func(t *testing.T, w *Worktree) func(*testing.T, git.OID) Known {
+		w.Verify, w.splitFrom = true, 3
+		return remembering(w)
+	}},
 	{name: "subdirectory", new: func(t *testing.T, w *Worktree) func(*testing.T, git.OID) Known {
 		w.Verify, w.Subdirectory = true, "pub/www"
 		return remembering(w)
@@ -186,8 +190,8 @@ func remembering(w *Worktree) func(t *testing.T, tree git.OID) Known {
 		if err != nil {
 			t.Fatalf("staging: %v", err)
 		}
-		w.finish(t, staged)
-		known = Known{Deployed: true, Tree: plan.Tree, Root: tree, Subdirectory: w.Subdirectory, Conversions: plan.Conversions}
+		known = w.finish(t, staged)
+		known.Root, known.Subdirectory, known.Conversions = tree, w.Subdirectory, plan.Conversions
 		return known
 	}
 }
