@@ -318,14 +318,14 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// twin is the index of the live release, nil where it is not known.
-func (r *Releases) twin() (*index.Index, error) {
+// twin is the live release, nil where what it holds is not known.
+func (r *Releases) twin() (*worktree.Twin, error) {
 	live, err := r.Live()
 	if err != nil || live == nil || live.held == nil {
 		return nil, err
 	}
 	x, _, err := index.ReadKnown(live.Worktree.Index(), r.Site.Repo.Dir, r.Site.Repo.HashSize(), live.held.Index)
-	return x, err
+	return &worktree.Twin{Dir: live.Worktree.Dir, Index: x, Known: live.known()}, err
 }
 
 // write makes h the record of the release, durably.

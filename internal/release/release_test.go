@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"bluegreen/internal/git"
 	"bluegreen/internal/gittest"
@@ -43,12 +44,17 @@ func (s *site) must(err error) {
 	}
 }
 
-// deploy brings a release to a tree and makes it live. build may be nil.
-func (s *site) deploy(tree git.OID, digest string, build func(dir string)) *Release {
+// deploy brings a release to the tree of a commit and makes it live. build may be
+// nil.
+func (s *site) deploy(root git.OID, digest string, build func(dir string)) *Release {
 	s.Helper()
-	rel, err := s.Choose(tree, digest)
+	objects := s.Site.Repo.Objects(s.Context())
+	source, err := s.Site.Source(objects, root)
+	objects.Close()
 	s.must(err)
-	plan, err := rel.Plan(s.Context(), worktree.Source{Tree: tree})
+	rel, err := s.Choose(source.Tree, digest)
+	s.must(err)
+	plan, err := rel.Plan(s.Context(), source)
 	s.must(err)
 	if rel.Live {
 		repair, err := rel.Repair(s.Context(), plan, "test", nil)
@@ -73,7 +79,7 @@ func (s *site) deploy(tree git.OID, digest string, build func(dir string)) *Rele
 		}
 		s.must(rel.Finish(plan, digest))
 	}
-	change, err := rel.Switch(tree)
+	change, err := rel.Switch(source.Tree)
 	s.must(err)
 	s.must(change.Activate())
 	_, err = change.PrepareIndex()
@@ -260,5 +266,57 @@ func TestBuilt(t *testing.T) {
 				t.Fatalf("tree %d: %s is %q, %v", step.tree, name, data, err)
 			}
 		}
+	}
+}
+
+// TestModified holds that a file has one modification time in all releases while
+// it holds the same, and another one when conversions alone have changed it: also
+// to something as long, or who has it cached would keep it.
+func TestModified(t *testing.T) {
+	t.Parallel()
+	const upper = "*.up filter=upper\n"
+	tests := []struct {
+		name          string
+		before, after string // .gitattributes
+		smudge        string // the filter of the second
+		same          bool
+	}{
+		{"not converted", "", "", "tr a-z A-Z", true},
+		{"for git to look at", "", "", "tr a-z A-Z", true},
+		{"converted alike", upper, upper, "tr a-z A-Z", true},
+		{"by other words", upper, "*.up filter=upper\n*.html ident\n", "tr a-z A-Z", true},
+		{"by a filter that does the same", upper, upper, "tr a-z 'A-Z'", true},
+		{"from now on", "", upper, "tr a-z A-Z", false},
+		{"no more", upper, "", "tr a-z A-Z", false},
+		{"by another filter", upper, upper, "tr a-z B-ZA", false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			origin := gittest.Bare(t)
+			commits := gittest.Commits(t, origin, gittest.Files("a.up", "abc\n", "plain", "1\n", ".gitattributes", test.before),
+				gittest.Files("a.up", "abc\n", "plain", "1\n", "new", "", ".gitattributes", test.after))
+			s := newSite(t, origin)
+			modified := map[string]time.Time{}
+			for i, tree := range gittest.TreesOf(t, origin, commits) {
+				gittest.Git(t, s.Site.Repo.Dir, "config", "filter.upper.smudge", []string{"tr a-z A-Z", test.smudge}[i])
+				var err error
+				s.Site.Repo, err = git.Open(s.Site.Repo.Dir, gittest.Environ())
+				s.must(err)
+				rel := s.deploy(parse(t, tree), "", nil)
+				if test.name == "for git to look at" { // as if they were as new as the index
+					s.must(os.Chtimes(rel.Worktree.Index(), time.Time{}, time.Now().Add(-time.Hour)))
+					s.deploy(parse(t, tree), "", nil)
+				}
+				for _, name := range []string{"a.up", "plain"} {
+					st, err := os.Stat(filepath.Join(rel.Worktree.Dir, name))
+					s.must(err)
+					if same := st.ModTime().Equal(modified[name]); i > 0 && same != (test.same || name == "plain") {
+						t.Errorf("%s is of %s, then of %s", name, modified[name], st.ModTime())
+					}
+					modified[name] = st.ModTime()
+				}
+			}
+		})
 	}
 }

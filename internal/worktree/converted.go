@@ -93,7 +93,7 @@ func (s *Staged) adopt(at place, write *Write) error {
 	if err := unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
-	if modified := s.worktree.twinTime(write, st.Size); modified != nil {
+	if modified := s.twinTime(at, write, st.Size); modified != nil {
 		times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, *modified}
 		if err := unix.UtimesNanoAt(dir, base, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err

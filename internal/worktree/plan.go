@@ -29,10 +29,9 @@ type Worktree struct {
 	// IndexFile says what Dir holds; "" is the repository's own index, which
 	// git commands on the server read, too.
 	IndexFile string
-	// Twin is the index of another web root: a file that it has at the same path
-	// with the same content gets the modification time that it has there. nil
-	// for none.
-	Twin *index.Index
+	// Twin is another web root: a file that it has at the same path with the same
+	// content gets the modification time that it has there. nil for none.
+	Twin *Twin
 	// Unsynced leaves it to the caller to make files durable, with Sync: nobody
 	// is served from Dir, and nothing is recorded of it before.
 	Unsynced bool

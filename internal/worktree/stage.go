@@ -33,6 +33,8 @@ type Staged struct {
 	// keepsIndex tells that git's index need not be written anew.
 	keepsIndex bool
 	shared     index.SharedMark // what the next index is based on
+	// twinAlike tells that contents were converted alike in the twin.
+	twinAlike bool
 
 	id     string
 	stages []*root // opened, as in Record.Stages
@@ -74,6 +76,9 @@ func (s *Staged) fill(ctx context.Context, web *root, progress func(int)) error 
 	}
 	places, err := s.place(web)
 	if err != nil {
+		return err
+	}
+	if err := s.meetTwin(ctx); err != nil {
 		return err
 	}
 	fault.Step("placed")

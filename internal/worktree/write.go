@@ -180,31 +180,14 @@ func (s *Staged) writeOne(at place, write *Write, content func(io.Writer) error)
 			perm = 0o777
 		}
 		each := len(s.plan.Writes) <= fsyncEach && !s.worktree.Unsynced
-		err = at.makeFile(perm, each, s.worktree.twinTime(write, write.size), &st, content)
+		modified := func() *unix.Timespec { return s.twinTime(at, write, write.size) }
+		err = at.makeFile(perm, each, modified, &st, content)
 	}
 	if err != nil {
 		return fmt.Errorf("staging %q: %w", write.Path, err)
 	}
 	write.stat = index.StatOf(&st)
 	return nil
-}
-
-// twinTime is the modification time that the file has in the twin, nil where it
-// is not there or is another one: also where git converts the same blob to another
-// size there.
-func (w *Worktree) twinTime(write *Write, size int64) *unix.Timespec {
-	if w.Twin == nil {
-		return nil
-	}
-	i, found := w.Twin.Find(write.Path)
-	if !found || w.Twin.Item(i) != write.Item {
-		return nil
-	}
-	there := w.Twin.Stat(i)
-	if there.MTimeSec == 0 || there.Size != uint32(size) {
-		return nil
-	}
-	return &unix.Timespec{Sec: int64(there.MTimeSec), Nsec: int64(there.MTimeNsec)}
 }
 
 func (p place) makeSymlink(st *unix.Stat_t, content func(io.Writer) error) error {
@@ -218,7 +201,9 @@ func (p place) makeSymlink(st *unix.Stat_t, content func(io.Writer) error) error
 	return unix.Fstatat(p.stage.fd, p.path, st, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-func (p place) makeFile(perm uint32, sync bool, modified *unix.Timespec, st *unix.Stat_t, content func(io.Writer) error) error {
+// makeFile asks modified, when the content is there, for the file's modification
+// time; nil is now.
+func (p place) makeFile(perm uint32, sync bool, modified func() *unix.Timespec, st *unix.Stat_t, content func(io.Writer) error) error {
 	fd, err := unix.Openat(p.stage.fd, p.path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, perm)
 	if err != nil {
 		return err
@@ -228,8 +213,8 @@ func (p place) makeFile(perm uint32, sync bool, modified *unix.Timespec, st *uni
 	if err := content(f); err != nil {
 		return err
 	}
-	if modified != nil {
-		times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, *modified}
+	if at := modified(); at != nil {
+		times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, *at}
 		if err := unix.UtimesNanoAt(p.stage.fd, p.path, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err
 		}
