@@ -127,7 +127,7 @@ func TestRecordOfBefore(t *testing.T) {
 		w, roots, deploy := newConverting(t, gittest.Files("a.txt", "1\n", "b.txt", "2\n", "plain", "3\n"))
 		w.Verify = verify
 		known := deploy(t, oid(t, roots[0]))
-		settle(t, w)
+		gittest.SettleIndex(t, w.Index())
 		write(t, filepath.Join(w.Repo.Dir, "info/attributes"), "*.txt eol=crlf\n")
 		known.Conversions = ""
 		touch(t, filepath.Join(w.Dir, "a.txt"))
@@ -151,7 +151,7 @@ func TestTakenOver(t *testing.T) {
 	w, roots, _ := newConverting(t, gittest.Files("a.txt", "1\n", "b.txt", "2\n", "plain", "3\n", ".gitattributes", "*.txt eol=crlf\n"))
 	w.Verify = false
 	w.deploy(t, roots[0], nil)
-	settle(t, w)
+	gittest.SettleIndex(t, w.Index())
 	write(t, filepath.Join(w.Dir, "a.txt"), "1\n")
 	write(t, filepath.Join(w.Dir, "plain"), "mine\n")
 	plan := w.deploy(t, roots[0], nil)
@@ -210,7 +210,7 @@ func TestFilterFails(t *testing.T) {
 	w.holdsFiles(t, "a", "1\n", "new/a.x", "2\n") // as git does then
 
 	// Where nobody can tell what a file should hold, its inode must do.
-	settle(t, w)
+	gittest.SettleIndex(t, w.Index())
 	gittest.Git(t, w.Repo.Dir, "config", "filter.x.required", "true")
 	if drift, err := w.Drift(t.Context(), Known{}); err != nil || len(drift) > 0 {
 		t.Errorf("drift %q, %v", drift, err)
@@ -303,7 +303,7 @@ func TestStagedElsewhere(t *testing.T) {
 // git fails unless the index agrees with the disk.
 func (w *Worktree) git(t *testing.T, root string) {
 	t.Helper()
-	settle(t, w)
+	gittest.SettleIndex(t, w.Index())
 	out := gittest.Git(t, "/", "--git-dir="+w.Repo.Dir, "--work-tree="+w.Dir, "diff-files")
 	out += gittest.Git(t, "/", "--git-dir="+w.Repo.Dir, "--work-tree="+w.Dir, "diff-index", "--cached", root)
 	if out != "" {
@@ -338,7 +338,7 @@ func TestLFS(t *testing.T) {
 	known := deploy(t, oid(t, gittest.TreesOf(t, w.Repo.Dir, commits)[0]))
 	w.holdsFiles(t, "run.bin", "#!/bin/sh\n", "d1/7.bin", strings.Repeat("7", 1000), "plain", "plain\n", "not.bin", "no pointer\n")
 	theirs := filepath.Join(gittest.Dir(t), "theirs")
-	freshCheckout(t, w, gittest.Environ(), theirs, commits[0])
+	gittest.FreshCheckout(t, w.Repo.Dir, gittest.Environ(), theirs, commits[0])
 	if diff := gittest.Snap(t, theirs, false).Diff(gittest.Snap(t, w.Dir, false)); diff != "" {
 		t.Error(diff)
 	}

@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"bluegreen/internal/git"
 	"bluegreen/internal/gittest"
@@ -155,7 +154,7 @@ var strategies = []strategy{
 		return func(t *testing.T, tree git.OID) Known {
 			t.Helper()
 			known := deploy(t, tree)
-			settle(t, w) // else unchanged files are marked for git to look at again
+			gittest.SettleIndex(t, w.Index()) // else unchanged files are marked for git to look at again
 			return known
 		}
 	}},
@@ -172,7 +171,7 @@ var strategies = []strategy{
 		return remembering(w)
 	}},
 	{name: "subdirectory", new: func(t *testing.T, w *Worktree) func(*testing.T, git.OID) Known {
-		w.Verify, w.Subdirectory = true, "pub/www"
+		w.Verify, w.Subdirectory = true, gittest.Subdirectory
 		return remembering(w)
 	}},
 }
@@ -196,16 +195,6 @@ func remembering(w *Worktree) func(t *testing.T, tree git.OID) Known {
 	}
 }
 
-// settle makes the index newer than all files: git then trusts what it says of
-// them.
-func settle(t *testing.T, w *Worktree) {
-	t.Helper()
-	later := time.Now().Add(time.Hour)
-	if err := os.Chtimes(w.Index(), later, later); err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
-	}
-}
-
 func differ(t *testing.T, kind repositoryKind, strategy strategy, seed uint64, n int) {
 	t.Helper()
 	history, _ := gittest.AttributeHistory(seed, n)
@@ -221,17 +210,19 @@ func differ(t *testing.T, kind repositoryKind, strategy strategy, seed uint64, n
 	for i, commit := range commits {
 		setting := ""
 		if i > 0 && random.IntN(2) == 0 && !strategy.settled {
-			setting = changeSettings(t, w.Repo.Dir, environ, random)
+			setting = gittest.ChangeSettings(t, w.Repo.Dir, environ, random)
 		}
 		known := deploy(t, oid(t, trees[i]))
 		theirs := filepath.Join(gittest.Dir(t), "fresh")
-		freshCheckout(t, w, environ, theirs, commit)
+		gittest.FreshCheckout(t, w.Repo.Dir, environ, theirs, commit)
 		want := gittest.Snap(t, filepath.Join(theirs, filepath.FromSlash(w.Subdirectory)), false)
 		if diff := want.Diff(gittest.Snap(t, w.Dir, false)); diff != "" {
 			t.Errorf("our web root is not what git checkout -f makes:\n%s", diff)
 		}
 		if strategy.status {
-			differStatus(t, w, environ, commit)
+			if said := gittest.Status(t, w.Repo.Dir, environ, w.Dir); said != "" {
+				t.Errorf("git status --porcelain: %s", said)
+			}
 		}
 		if drift, err := w.Drift(t.Context(), known); err != nil || len(drift) > 0 {
 			t.Errorf("drift %q, %v", drift, err)
@@ -253,7 +244,7 @@ func differentialSite(t *testing.T, kind repositoryKind, strategy strategy, hist
 		t.Skipf("this git does not know the kind: %v", err)
 	}
 	if strategy.name == "subdirectory" {
-		history = moved(history)
+		history = gittest.Below(history)
 	}
 	commits = gittest.Commits(t, repo, history...)
 	if kind.pack != nil {
@@ -273,81 +264,6 @@ func differentialSite(t *testing.T, kind repositoryKind, strategy strategy, hist
 		t.Fatal(err)
 	}
 	return w, commits, environ
-}
-
-// moved puts the trees of a history into a directory, below attributes that
-// change, too.
-func moved(history []gittest.Tree) []gittest.Tree {
-	var below []gittest.Tree
-	for i, tree := range history {
-		whole := gittest.Files("README", "not deployed\n", "pub/other", "nor this\n", "pub/www/here", "deployed\n")
-		for path, node := range tree {
-			whole["pub/www/"+path] = node
-		}
-		above := []string{"", "*.txt text eol=crlf\n", "pub/www/*.up filter=upper\n/a.txt ident\n"}
-		whole[".gitattributes"] = gittest.Node{Mode: gittest.File, Data: above[i%3]}
-		whole["pub/.gitattributes"] = gittest.Node{Mode: gittest.File, Data: above[i/3%3]}
-		below = append(below, whole)
-	}
-	return below
-}
-
-// changeSettings changes one of the settings that conversions depend on.
-func changeSettings(t *testing.T, repo string, environ []string, random *rand.Rand) string {
-	t.Helper()
-	pick := func(values ...string) string { return values[random.IntN(len(values))] }
-	file := func(path string) string {
-		write(t, path, pick("", "*.txt text eol=crlf\n", "*.id ident\n[attr]windows ident\n", "* text=auto\n*.up filter=upper\n"))
-		return path
-	}
-	set := func(key, value string) string {
-		gittest.Git(t, repo, "config", key, value)
-		return key + "=" + value
-	}
-	switch random.IntN(7) {
-	case 0:
-		return set("core.autocrlf", pick("true", "false", "input"))
-	case 1:
-		return set("core.eol", pick("crlf", "lf", "native"))
-	case 2:
-		return set("core.symlinks", pick("true", "false"))
-	case 3:
-		return set("filter.upper.smudge", pick("tr a-z A-Z", "tr a-m A-M"))
-	case 4:
-		return file(filepath.Join(repo, "info/attributes"))
-	case 5:
-		xdg, _ := strings.CutPrefix(environ[len(environ)-1], "XDG_CONFIG_HOME=")
-		return file(filepath.Join(xdg, "git/attributes"))
-	}
-	return set("core.attributesFile", pick(file(filepath.Join(repo, "more attributes")), "", "relative", "/nonexistent"))
-}
-
-// freshCheckout has git write the commit into a directory that is empty.
-func freshCheckout(t *testing.T, w *Worktree, environ []string, dir, commit string) {
-	t.Helper()
-	mkdir(t, dir, 0o755)
-	env := append(slices.Clone(environ), "GIT_INDEX_FILE="+filepath.Join(t.TempDir(), "index"))
-	gittest.Run(t, "/", env, "", "--git-dir="+w.Repo.Dir, "--work-tree="+dir, "checkout", "-q", "-f", "--detach", commit)
-}
-
-// differStatus fails unless git finds the web root as the index says.
-func differStatus(t *testing.T, w *Worktree, environ []string, commit string) {
-	t.Helper()
-	st, err := os.Stat(w.Index())
-	if os.IsNotExist(err) {
-		return
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	settle(t, w)
-	env := append(slices.Clone(environ), "GIT_OPTIONAL_LOCKS=0")
-	if said := gittest.Run(t, "/", env, "", "--git-dir="+w.Repo.Dir, "--work-tree="+w.Dir, "status", "--porcelain"); said != "" {
-		t.Errorf("git status --porcelain at %s: %s", commit, said)
-	}
-	if err := os.Chtimes(w.Index(), st.ModTime(), st.ModTime()); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // filterArgument has the test binary play a filter that stays.
