@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -78,20 +77,26 @@ func (run differentialRun) differ(t *testing.T, seed uint64, n int) {
 
 	b := browser{since: map[string]since{}, cached: map[validator]string{}, deployed: map[string]int{}}
 	chance := rand.New(rand.NewPCG(seed, 1))
-	at := 0
+	at, before := 0, 0
 	for i := range 3 * len(commits) / 2 {
-		done := ""
-		switch {
-		case chance.IntN(3) > 0:
-			at = min(i*2/3, len(commits)-1)
-		case i > 0: // back, or the same again
+		done, last := "", at
+		switch chance.IntN(6) {
+		case 0: // the same again
+		case 1, 2: // back to where it was
+			at = before
+		case 3:
 			at = max(0, at-chance.IntN(3))
+		default:
+			at = min(i*2/3, len(commits)-1)
+		}
+		if at != last {
+			before = last
 		}
 		if i > 0 && chance.IntN(4) == 0 {
 			done = gittest.ChangeSettings(t, s.Site.Repo.Dir, environ, chance)
 		}
-		if i > 0 && chance.IntN(2) == 0 {
-			what, live := s.drift(chance)
+		if i > 0 && chance.IntN(3) > 0 {
+			what, live := s.drift(chance, parse(t, trees[at]))
 			if done += " " + what; live != "" {
 				delete(b.since, live) // whatever is served there next is something else
 			}
@@ -123,16 +128,20 @@ func (run differentialRun) differ(t *testing.T, seed uint64, n int) {
 	}
 }
 
-// drift changes a file of a release, adds or removes one, as people do. It says
-// what it has done, and to which file of the live release. A change that keeps
-// the name in its directory is found with Verify alone.
-func (s *site) drift(chance *rand.Rand) (done, served string) {
+// drift changes a file, adds or removes one, as people do: in the release that
+// will be brought to the tree of a commit, or in the live one. It says what it has
+// done, and to which file of the live release.
+func (s *site) drift(chance *rand.Rand, root git.OID) (done, served string) {
 	s.Helper()
 	live, err := s.Live()
 	s.must(err)
-	name := strconv.Itoa(1 + chance.IntN(s.Keep))
-	dir := filepath.Join(s.Dir, name)
-	if !exists(dir) || name == live.Name && !s.Site.Verify {
+	rel, err := s.Choose(s.source(root).Tree, "")
+	s.must(err)
+	if chance.IntN(4) == 0 {
+		rel = live
+	}
+	dir := rel.Worktree.Dir
+	if !exists(dir) {
 		return "", ""
 	}
 	var files []string
@@ -146,12 +155,12 @@ func (s *site) drift(chance *rand.Rand) (done, served string) {
 		return "", ""
 	}
 	file := files[chance.IntN(len(files))]
-	kind := chance.IntN(6)
+	kind := max(0, chance.IntN(8)-2)
 	switch {
-	case kind == 0 && name != live.Name: // in the live one, what git does not track stays
+	case kind == 0 && rel.Name != live.Name: // in the live one, what git does not track stays
 		file = filepath.Join(filepath.Dir(file), "stray")
 		s.must(os.WriteFile(file, nil, 0o644))
-	case kind <= 1 || !s.Site.Verify:
+	case kind <= 1 || !s.Site.Verify: // which looks at names alone
 		kind = 1
 		s.must(os.Remove(file))
 	case kind == 2: // of the size and the time that it had
@@ -167,7 +176,7 @@ func (s *site) drift(chance *rand.Rand) (done, served string) {
 	default:
 		s.must(os.Chmod(file, 0o711))
 	}
-	if name == live.Name {
+	if rel.Name == live.Name {
 		served = strings.TrimPrefix(file, dir+"/")
 	}
 	return fmt.Sprintf("drift %d of %s", kind, file), served

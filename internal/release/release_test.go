@@ -48,10 +48,7 @@ func (s *site) must(err error) {
 // nil.
 func (s *site) deploy(root git.OID, digest string, build func(dir string)) *Release {
 	s.Helper()
-	objects := s.Site.Repo.Objects(s.Context())
-	source, err := s.Site.Source(objects, root)
-	objects.Close()
-	s.must(err)
+	source := s.source(root)
 	rel, err := s.Choose(source.Tree, digest)
 	s.must(err)
 	plan, err := rel.Plan(s.Context(), source)
@@ -88,6 +85,15 @@ func (s *site) deploy(root git.OID, digest string, build func(dir string)) *Rele
 	s.must(err)
 	s.must(change.Discard())
 	return rel
+}
+
+func (s *site) source(root git.OID) worktree.Source {
+	s.Helper()
+	objects := s.Site.Repo.Objects(s.Context())
+	defer objects.Close()
+	source, err := s.Site.Source(objects, root)
+	s.must(err)
+	return source
 }
 
 // same holds what is served against what git has checked out.
