@@ -268,37 +268,76 @@ func (b *batch) ask(oid OID, read func(string, int64, io.Reader) error) error {
 
 // answer reads "OID TYPE SIZE" and, in content mode, SIZE bytes and a newline.
 func (b *batch) answer(oid OID, read func(string, int64, io.Reader) error) error {
-	line, err := b.out.ReadString('\n')
+	line, err := b.out.ReadSlice('\n')
 	if err != nil {
 		return b.failed(fmt.Errorf("object %s: %w", oid, cutShort(err)))
 	}
-	fields := strings.Fields(line)
-	if len(fields) == 2 && fields[1] == "missing" {
+	_, rest, _ := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte(" "))
+	if string(rest) == "missing" {
 		return fmt.Errorf("object %s: %w", oid, ErrNoObject)
 	}
-	if len(fields) != 3 {
+	kind, number, _ := bytes.Cut(rest, []byte(" "))
+	size, err := strconv.ParseInt(string(number), 10, 64)
+	if err != nil || size < 0 {
 		return b.failed(fmt.Errorf("unexpected answer %q", line))
 	}
-	size, err := strconv.ParseInt(fields[2], 10, 64)
-	if err != nil {
-		return b.failed(fmt.Errorf("unexpected answer %q", line))
+	name := "blob" // of most
+	if string(kind) != name {
+		name = string(kind)
 	}
 	if !b.content {
-		return read(fields[1], size, nil)
+		return read(name, size, nil)
 	}
-	content := io.LimitReader(b.out, size)
-	if err := read(fields[1], size, content); errors.Is(err, io.EOF) {
+	content := &part{b.out, size}
+	if err := read(name, size, content); errors.Is(err, io.EOF) {
 		return b.failed(fmt.Errorf("object %s: %w", oid, cutShort(err)))
 	} else if err != nil {
-		io.Copy(io.Discard, content)
+		content.WriteTo(io.Discard)
 		b.out.Discard(1)
 		return fmt.Errorf("object %s: %w", oid, err)
 	}
-	io.Copy(io.Discard, content)
+	content.WriteTo(io.Discard)
 	if end, err := b.out.ReadByte(); err != nil || end != '\n' {
 		return b.failed(fmt.Errorf("object %s: %w", oid, io.ErrUnexpectedEOF))
 	}
 	return nil
+}
+
+// A part is the next n bytes of a stream. It is written from the stream's own
+// buffer: a copy and a new buffer for each object took as long as writing it.
+type part struct {
+	r *bufio.Reader
+	n int64
+}
+
+func (p *part) Read(b []byte) (int, error) {
+	if p.n == 0 {
+		return 0, io.EOF
+	}
+	n, err := p.r.Read(b[:min(int64(len(b)), p.n)])
+	p.n -= int64(n)
+	return n, err
+}
+
+// WriteTo writes what is left. A stream that ends before is io.EOF.
+func (p *part) WriteTo(w io.Writer) (written int64, err error) {
+	for p.n > 0 {
+		if _, err := p.r.Peek(1); err != nil {
+			return written, err
+		}
+		ready, err := p.r.Peek(int(min(p.n, int64(p.r.Buffered()))))
+		if err != nil {
+			return written, err
+		}
+		n, err := w.Write(ready)
+		written += int64(n)
+		p.n -= int64(n)
+		p.r.Discard(n)
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
 }
 
 // failed ends the process, so that what it had to say is complete.

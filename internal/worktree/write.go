@@ -159,7 +159,10 @@ func (s *Staged) writeRun(ctx context.Context, places []place, from, to int, wri
 			return fmt.Errorf("%q: object %s is a %s, not a blob", write.Path, write.OID, kind)
 		}
 		err := s.writeOne(places[which[n]], write, func(w io.Writer) error {
-			_, err := io.CopyN(w, r, size)
+			n, err := io.Copy(w, r)
+			if err == nil && n != size {
+				err = io.ErrUnexpectedEOF
+			}
 			return err
 		})
 		written()
@@ -208,9 +211,15 @@ func (p place) makeFile(perm uint32, sync bool, modified func() *unix.Timespec, 
 	if err != nil {
 		return err
 	}
-	f := os.NewFile(uintptr(fd), p.path)
-	defer f.Close()
-	if err := content(f); err != nil {
+	err = p.fill(fd, sync, modified, st, content)
+	if closed := unix.Close(fd); err == nil {
+		err = closed
+	}
+	return err
+}
+
+func (p place) fill(fd int, sync bool, modified func() *unix.Timespec, st *unix.Stat_t, content func(io.Writer) error) error {
+	if err := content(descriptor(fd)); err != nil {
 		return err
 	}
 	if at := modified(); at != nil {
@@ -220,14 +229,31 @@ func (p place) makeFile(perm uint32, sync bool, modified func() *unix.Timespec, 
 		}
 	}
 	if sync {
-		if err := f.Sync(); err != nil {
+		if err := unix.Fsync(fd); err != nil {
 			return err
 		}
 	}
-	if err := unix.Fstat(fd, st); err != nil {
-		return err
+	return unix.Fstat(fd, st)
+}
+
+// A descriptor is a file that is written to. An os.File for each of them would
+// ask the kernel whether it can be polled, and leave the collector more to do than
+// all the rest.
+type descriptor int
+
+func (fd descriptor) Write(b []byte) (written int, err error) {
+	for written < len(b) {
+		n, err := unix.Write(int(fd), b[written:])
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return written, os.NewSyscallError("write", err)
+		case n == 0:
+			return written, io.ErrShortWrite
+		}
+		written += max(n, 0)
 	}
-	return f.Close()
+	return written, nil
 }
 
 // sync makes the staged files durable: few of them were synced one by one, and
