@@ -3,6 +3,9 @@
 # make test       every test, as an ordinary user, offline once the modules are there
 # make lint       formatting, vet, staticcheck
 # make fuzz       every fuzz target for FUZZTIME each
+# make faults     kills at every single step, and at system calls from outside, which
+#                 it also lets fail, for FAULTS each kind of deployment; a table of
+#                 what was struck and what was found then (apt-get install strace)
 # make e2e        what needs root and Debian packages: the README's walk-through on
 #                 two servers and a developer's machine that are one machine, and
 #                 the examples with a real nginx and a real cloud-init; under 5 min
@@ -27,7 +30,7 @@ GO       = go
 # The same source gives the same bytes, wherever it lies.
 BUILD    = CGO_ENABLED=0 GOFLAGS=-mod=readonly $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -buildid="
 
-.PHONY: all build native cross test lint fuzz e2e dist demo bench profile clean
+.PHONY: all build native cross test lint fuzz faults e2e dist demo bench profile clean
 all: build
 
 build: native cross
@@ -72,6 +75,18 @@ fuzz:
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s $$package || exit 1; \
 		done; \
 	done
+
+# Each kind of deployment for FAULTS, four side by side.
+FAULTS = 5m
+faults:
+	@mkdir -p dist
+	@BLUEGREEN_EVERY_STEP=1 BLUEGREEN_FAULTS=$(FAULTS) TMPDIR=$(or $(MEMORY),$${TMPDIR:-/tmp}) \
+		$(GO) test -count=1 -timeout 2h -parallel 4 -v \
+		-run '^(TestAtSystemCalls|TestKilledAtEveryStep|TestPromotionKilledAtEveryStep)$$' ./hooks >dist/faults.log || \
+		{ grep -v '^=== ' dist/faults.log; exit 1; }
+	@echo '| deployment | killed | recovery killed, too | calls failed | new commit after a kill | old one | mixed | not recovered |'
+	@echo '| --- | --: | --: | --: | --: | --: | --: | --: |'
+	@sed -n 's/^ *syscall_test.go:[0-9]*: |/|/p' dist/faults.log
 
 # What needs Debian packages, and root for namespaces. What it measures is in
 # the output, in lines with MEASURED.

@@ -18,7 +18,15 @@ import (
 func TestKilledAtEveryStep(t *testing.T) {
 	t.Parallel()
 	bin := buildWithFaults(t)
-	for _, k := range []killing{
+	for _, k := range killings() {
+		k.bin = bin
+		t.Run(k.name, k.walk)
+	}
+}
+
+// killings are the ways to deploy.
+func killings() []killing {
+	return []killing{
 		{name: "proc-receive", hooks: allHooks, converts: true, needs: "ref moved", recovery: true},
 		{name: "proc-receive, fails", hooks: []string{"proc-receive"}, fails: true, needs: "undo put", recovery: true},
 		{name: "post-receive", hooks: []string{"post-receive"}, needs: "index written"},
@@ -27,9 +35,6 @@ func TestKilledAtEveryStep(t *testing.T) {
 		{name: "releases", hooks: allHooks, releases: true, needs: "link switched", recovery: true},
 		{name: "releases, fails", hooks: []string{"proc-receive"}, releases: true, fails: true, needs: "link switched", recovery: true},
 		{name: "releases, bluegreen deploy", hooks: allHooks, releases: true, operator: true, needs: "link switched"},
-	} {
-		k.bin = bin
-		t.Run(k.name, k.walk)
 	}
 }
 

@@ -46,13 +46,7 @@ func (s *Session) recover(ctx context.Context) error {
 		}
 	}
 	if t == nil {
-		err := e.Worktree.CleanUp()
-		if err == nil && e.Releases != nil {
-			err = e.Releases.CleanUp()
-		}
-		if err != nil {
-			e.Observe(Notice{Kind: Warning, Text: err.Error()})
-		}
+		e.cleanUp()
 		return nil
 	}
 	s.lock.Phase("recovering")
@@ -96,7 +90,19 @@ func (s *Session) recover(ctx context.Context) error {
 		text += "; of its promotion: " + r.reason
 	}
 	s.recovered = append(s.recovered, Recovery{Text: text, Completed: completed})
+	e.cleanUp()
 	return nil
+}
+
+// cleanUp removes what crashes have left that no deployment needs any more.
+func (e *Environment) cleanUp() {
+	err := e.Worktree.CleanUp()
+	if err == nil && e.Releases != nil {
+		err = e.Releases.CleanUp()
+	}
+	if err != nil {
+		e.Observe(Notice{Kind: Warning, Text: err.Error()})
+	}
 }
 
 func cannotRecover(err error, hint string) error {
@@ -196,7 +202,7 @@ func (r *recovery) bring(ctx context.Context, operations func(worktree.Record) e
 	if err != nil {
 		return nil, err
 	}
-	staged, err := r.worktree.Stage(ctx, plan, r.t.ID+"-recovery", nil)
+	staged, err := r.worktree.Restage(ctx, plan, r.t.ID+"-recovery", nil)
 	if err != nil {
 		return nil, err
 	}

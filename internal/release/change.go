@@ -113,7 +113,7 @@ func (rel *Release) Settle(ctx context.Context, source worktree.Source, id strin
 	if err != nil {
 		return nil, mark, err
 	}
-	staged, err := w.Stage(ctx, p, id, nil)
+	staged, err := w.Restage(ctx, p, id, nil)
 	if err != nil {
 		return nil, mark, err
 	}

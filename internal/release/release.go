@@ -381,6 +381,11 @@ func (r *Releases) CleanUp() error {
 		if err := rel.Worktree.CleanUp(); err != nil {
 			return err
 		}
+		for _, file := range []string{heldFile, sealedFile, finishedFile} {
+			if err := durable.CleanUp(rel.state(file)); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -103,6 +103,21 @@ const indexLockWait = time.Second
 
 func (w *Worktree) nextIndex() string { return filepath.Join(w.StateDir, "index") }
 
+// forgetIndex removes an index that a crashed deployment has prepared.
+func (w *Worktree) forgetIndex() error {
+	for _, path := range []string{w.nextIndex(), w.nextShared()} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("removing what was left of an index: %w", err)
+		}
+		if err := durable.CleanUp(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *Worktree) nextShared() string { return filepath.Join(w.StateDir, "sharedindex") }
+
 // prepareIndex writes the index that x is with edits. Where it is to be split,
 // and shares too little with the one before, all of it becomes the part that
 // later ones share.
@@ -139,7 +154,7 @@ func (w *Worktree) prepareIndex(x *index.Index, edits []index.Entry, split bool)
 // writeShared writes the file that split indexes are based on, and gives it the
 // name that git looks for.
 func (w *Worktree) writeShared(x *index.Index, edits []index.Entry) (index.SharedMark, error) {
-	temp := filepath.Join(w.StateDir, "sharedindex")
+	temp := w.nextShared()
 	var mark Mark
 	err := durable.WriteFile(temp, 0o666, func(out io.Writer) (err error) {
 		mark, err = x.Write(out, edits)
@@ -191,6 +206,10 @@ func (w *Worktree) switchIndex() (warning string, err error) {
 		return "", fmt.Errorf("writing the index: %w", err)
 	}
 	fault.Step("index written")
+	// Where both are links to one file, renaming does nothing (rename(2)).
+	if err := os.Remove(w.nextIndex()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("writing the index: %w", err)
+	}
 	return warning, durable.SyncDir(filepath.Dir(w.Index()))
 }
 

@@ -245,6 +245,9 @@ func (w *Worktree) CleanUp() error {
 	if err != nil {
 		return fmt.Errorf("looking for leftovers: %w", err)
 	}
+	if err := w.forgetIndex(); err != nil {
+		return err
+	}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), stagePrefix) || strings.HasPrefix(e.Name(), scratchPrefix) && leftBehind(e) {
 			r.Stages = append(r.Stages, Stage{Path: Path(e.Name())})
@@ -254,6 +257,27 @@ func (w *Worktree) CleanUp() error {
 		return err
 	}
 	return durable.Remove(filepath.Join(w.StateDir, stageNote))
+}
+
+// Restage is Stage where a process that is dead now may have staged under the
+// same id: what is left of that goes first. It is for what is repeated until it
+// succeeds, and leads to the same each time, so that nothing displaced by it is
+// wanted back.
+func (w *Worktree) Restage(ctx context.Context, p *Plan, id string, progress func(done int)) (*Staged, error) {
+	left := Record{Stages: []Stage{{Path: Path(stagePrefix + id)}}}
+	noted, err := w.notedStages()
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range noted {
+		if filepath.Base(string(path)) == ".bluegreen-"+id {
+			left.Stages = append(left.Stages, Stage{Path: path})
+		}
+	}
+	if err := w.Discard(left); err != nil {
+		return nil, err
+	}
+	return w.Stage(ctx, p, id, progress)
 }
 
 // removeStage removes a stage directory with whatever it holds: directories
