@@ -33,7 +33,7 @@ func TestRestage(t *testing.T) {
 			if read(t, filepath.Join(w.Dir, "page")) != "old\n" {
 				t.Error("the web root is not as it was before")
 			}
-			for _, pattern := range []string{filepath.Join(w.StateDir, "stage*"), filepath.Join(w.Dir, ".bluegreen*")} {
+			for _, pattern := range []string{filepath.Join(w.StateDir, "stage-*"), filepath.Join(w.Dir, ".bluegreen*")} {
 				if left, err := filepath.Glob(pattern); err != nil || len(left) > 0 {
 					t.Errorf("%q is left, %v", left, err)
 				}
