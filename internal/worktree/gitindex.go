@@ -103,9 +103,16 @@ const indexLockWait = time.Second
 
 func (w *Worktree) nextIndex() string { return filepath.Join(w.StateDir, "index") }
 
-// forgetIndex removes an index that a crashed deployment has prepared.
+// forgetIndex removes an index that a crashed deployment has prepared, and the
+// lock that it took to make it git's.
 func (w *Worktree) forgetIndex() error {
-	for _, path := range []string{w.nextIndex(), w.nextShared()} {
+	lock := w.Index() + ".lock"
+	if content, err := os.ReadFile(lock); err == nil && string(content) == ourLock {
+		if err := os.Remove(lock); err != nil {
+			return fmt.Errorf("removing the lock of the index that was left: %w", err)
+		}
+	}
+	for _, path := range []string{w.nextIndex(), w.nextShared(), w.ownLock()} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("removing what was left of an index: %w", err)
 		}
@@ -115,6 +122,8 @@ func (w *Worktree) forgetIndex() error {
 	}
 	return nil
 }
+
+func (w *Worktree) ownLock() string { return filepath.Join(w.StateDir, "index.lock") }
 
 func (w *Worktree) nextShared() string { return filepath.Join(w.StateDir, "sharedindex") }
 
@@ -216,7 +225,7 @@ func (w *Worktree) switchIndex() (warning string, err error) {
 // takeIndexLock takes git's lock on the index, as git does; with its contents
 // in one step, so that a crash leaves no lock that nobody knows.
 func (w *Worktree) takeIndexLock(path string) (bool, error) {
-	ours := filepath.Join(w.StateDir, "index.lock")
+	ours := w.ownLock()
 	if err := os.WriteFile(ours, []byte(ourLock), 0o600); err != nil {
 		return false, err
 	}

@@ -41,3 +41,24 @@ func TestRestage(t *testing.T) {
 		})
 	}
 }
+
+// TestCleanUpIndex removes what a deployment leaves that dies, or cannot remove
+// it, while it makes its index git's; what git leaves stays.
+func TestCleanUpIndex(t *testing.T) {
+	t.Parallel()
+	origin := gittest.Bare(t)
+	w := newWorktree(t, origin, filepath.Join(gittest.Dir(t), "web"))
+	lock := w.Index() + ".lock"
+	for content, stays := range map[string]bool{ourLock: false, "DIRC": true} {
+		for _, path := range []string{lock, w.nextIndex(), w.nextShared() + ".new", w.ownLock()} {
+			write(t, path, content)
+		}
+		must(t, w.CleanUp())
+		if _, err := os.Lstat(lock); (err == nil) != stays {
+			t.Errorf("the lock that says %q: %v", content, err)
+		}
+		if left, err := filepath.Glob(filepath.Join(w.StateDir, "*index*")); err != nil || len(left) > 0 {
+			t.Errorf("%q is left, %v", left, err)
+		}
+	}
+}
