@@ -138,13 +138,18 @@ func (c *campaignServer) deployStruck(s strike) (status int, out string, hit boo
 	} else {
 		status, out = c.push([]string{"STRIKE=" + strings.Join(command, " ")}, "+"+c.walker.new+":refs/heads/master")
 	}
-	// Who only looks makes such directories, too: they go when they are a day old.
+	c.ageScratch()
+	return status, out, struck(c.trace)
+}
+
+// ageScratch does what happens when a directory that is used for a moment is a
+// day old: who only looks makes such ones, too, without a lock.
+func (c *campaignServer) ageScratch() {
 	scratch, err := filepath.Glob(filepath.Join(c.git, "bluegreen/scratch-*"))
 	c.must(err)
 	for _, dir := range scratch {
 		c.must(os.RemoveAll(dir))
 	}
-	return status, out, struck(c.trace)
 }
 
 // kill kills a deployment, half of the time also the recovery after it, and
@@ -163,6 +168,7 @@ func (c *campaignServer) kill(s strike) {
 		if c.status(nil, c.git, command[0], command[1:]...); struck(c.trace) {
 			c.recovery++
 		}
+		c.ageScratch()
 	}
 	switch c.recovered(what) {
 	case c.walker.new:
