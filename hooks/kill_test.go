@@ -52,14 +52,18 @@ const programsDir = "BLUEGREEN_TEST_PROGRAMS"
 
 var programsWithFaults = sync.OnceValues(func() (bin string, err error) {
 	bin = os.Getenv(programsDir)
-	build := exec.Command("go", "build", "-tags", "faults", "-buildvcs=false", "-o", bin+"/",
+	return bin, buildPrograms(bin, "-tags=faults")
+})
+
+func buildPrograms(bin, flag string) error {
+	build := exec.Command("go", "build", flag, "-buildvcs=false", "-o", bin+"/",
 		"./pre-receive", "./proc-receive", "./post-receive", "../install/bluegreen")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w: %s", err, out)
+		return fmt.Errorf("go build: %w: %s", err, out)
 	}
-	return bin, nil
-})
+	return nil
+}
 
 // A killing is one way to deploy, to be killed in.
 type killing struct {

@@ -55,13 +55,7 @@ func TestAtSystemCalls(t *testing.T) {
 
 var releasedPrograms = sync.OnceValues(func() (bin string, err error) {
 	bin = filepath.Join(os.Getenv(programsDir), "released")
-	build := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-o", bin+"/",
-		"./pre-receive", "./proc-receive", "./post-receive", "../install/bluegreen")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w: %s", err, out)
-	}
-	return bin, nil
+	return bin, buildPrograms(bin, "-trimpath")
 })
 
 // A strike is what happens to one system call of a program.
