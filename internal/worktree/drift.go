@@ -115,13 +115,14 @@ func (w *Worktree) sweepRun(ctx context.Context, x *index.Index, from, to int, s
 		if !look {
 			continue
 		}
-		if i%256 == 0 && ctx.Err() != nil {
-			return found, fmt.Errorf("looking for changed files: %w", ctx.Err())
-		}
 		mode := conv.mode(x.Mode(i))
 		there, err := r.unchanged(x, i, mode, &st)
 		if doubted && there == asRecorded && mode != tree.Submodule {
 			there = unknown
+		}
+		// Looking takes no time, and reading a file may take long.
+		if (i%256 == 0 || there == unknown) && ctx.Err() != nil {
+			return found, fmt.Errorf("looking for changed files: %w", ctx.Err())
 		}
 		switch {
 		case err != nil:
