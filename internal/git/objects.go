@@ -16,8 +16,8 @@ import (
 // fits, a blob meant for the disk does not.
 const maxInMemory = 64 << 20
 
-// inProcess is how many objects are read in this process before git's own
-// reader, which is faster once it runs, is worth its start.
+// inProcess is of how many objects the size is looked up in this process: git
+// takes less time for more.
 const inProcess = 200
 
 // ErrNoObject is returned for an object that the repository does not have.
@@ -28,7 +28,6 @@ type Objects struct {
 	repo  *Repository
 	ctx   context.Context
 	store *store // nil: git is to be asked
-	reads int
 	batch *batch // nil until it is needed
 }
 
@@ -119,15 +118,24 @@ func (o *Objects) open(oid OID, read func(kind string, size int64, r io.Reader) 
 	if err := o.ctx.Err(); err != nil {
 		return err
 	}
-	if o.store != nil && o.reads < inProcess && int(oid.size) == o.store.hashSize {
-		o.reads++
-		if object, err := o.store.read(oid); err == nil {
-			if err := read(object.kind, int64(len(object.data)), bytes.NewReader(object.data)); err != nil {
-				return fmt.Errorf("object %s: %w", oid, cutShort(err))
-			}
-			return nil
+	if o.store != nil && int(oid.size) == o.store.hashSize {
+		if object, err := o.store.read(oid, nil); err == nil {
+			return object.give(oid, read)
 		} // what is not found, large or damaged is git's to tell
 	}
+	return o.ask(oid, read)
+}
+
+// give calls read with the object.
+func (p plainObject) give(oid OID, read func(kind string, size int64, r io.Reader) error) error {
+	if err := read(p.kind, int64(len(p.data)), bytes.NewReader(p.data)); err != nil {
+		return fmt.Errorf("object %s: %w", oid, cutShort(err))
+	}
+	return nil
+}
+
+// ask is open by git's own reader.
+func (o *Objects) ask(oid OID, read func(kind string, size int64, r io.Reader) error) error {
 	if o.batch == nil {
 		b, err := o.repo.startBatch(o.ctx, "--batch")
 		if err != nil {
@@ -173,10 +181,36 @@ func headerOID(data []byte, header string) (OID, error) {
 	return ParseOID(value)
 }
 
-// Stream reads many objects in the order given, in bulk, by the server's git.
-// read is called for each, and must not keep r.
+// Stream reads many objects in the order given, in bulk. read is called for each,
+// and must not keep r.
 func (r *Repository) Stream(ctx context.Context, oids []OID, read func(i int, kind string, size int64, r io.Reader) error) error {
-	return r.bulk(ctx, oids, "--batch", read)
+	o := r.Objects(ctx)
+	defer o.Close()
+	var buffer []byte
+	for i, oid := range oids {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		give := func(kind string, size int64, content io.Reader) error { return read(i, kind, size, content) }
+		object, err := plainObject{}, errNotPlain
+		if o.store != nil && int(oid.size) == o.store.hashSize {
+			object, err = o.store.read(oid, &buffer)
+		}
+		switch {
+		case err == nil:
+			err = object.give(oid, give)
+		case errors.Is(err, errLarge):
+			err = o.ask(oid, give)
+		default: // git knows what it is, and most likely the rest is so, too
+			return r.bulk(ctx, oids[i:], "--batch", func(n int, kind string, size int64, content io.Reader) error {
+				return read(i+n, kind, size, content)
+			})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Sizes returns the size in bytes of each of the blobs oids; an object that is

@@ -1,10 +1,10 @@
 package git
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"bluegreen/internal/inflate"
 )
 
 // A pack is a pack file with its index, of version 2. Git changes neither once
@@ -192,105 +194,161 @@ func (p *pack) offset(n int64) (int64, error) {
 
 // A packed object's head tells what comes after it, compressed.
 type packedHead struct {
-	kind byte
-	size int64 // of what comes after it
-	base place // of a delta
+	kind    byte
+	size    int64 // of what comes after it
+	content int64 // where that is
+	base    place // of a delta
 }
 
-// head reads the head of an object. What comes after it comes from s.in.
+// A window is the part of a pack that was read last. Objects that are written one
+// after the other lie side by side in it.
+type window struct {
+	pack *pack
+	from int64
+	data []byte
+}
+
+// windowSize is how much of a pack is read at once, in bytes.
+const windowSize = 32 << 10
+
+// view returns what a pack has at a place: n bytes or more, or all up to its end.
+// It is good until the next call.
+func (s *store) view(at place, n int) ([]byte, error) {
+	w := &s.window
+	if skip := at.offset - w.from; w.pack == at.pack && skip >= 0 && skip+int64(n) <= int64(len(w.data)) {
+		return w.data[skip:], nil
+	}
+	n = max(n, windowSize)
+	*w = window{at.pack, at.offset, slices.Grow(w.data[:0], n)[:n]}
+	got, err := at.pack.data.ReadAt(w.data, at.offset)
+	w.data = w.data[:got]
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return w.data, nil
+}
+
+// maxHead is more than an object's head takes.
+const maxHead = 64
+
+// head reads the head of an object.
 func (s *store) head(at place) (packedHead, error) {
-	in := s.in
-	in.Reset(io.NewSectionReader(at.pack.data, at.offset, 1<<62))
-	b, err := in.ReadByte()
+	in, err := s.view(at, maxHead)
 	if err != nil {
 		return packedHead{}, err
 	}
+	all := len(in)
+	if len(in) == 0 {
+		return packedHead{}, errNotPlain
+	}
+	b := in[0]
+	in = in[1:]
 	h := packedHead{kind: b >> 4 & 7, size: int64(b & 15)}
 	for shift := 4; b&0x80 != 0; shift += 7 {
-		if b, err = in.ReadByte(); err != nil || shift > 50 {
-			return h, cmp.Or(err, errNotPlain)
+		if len(in) == 0 || shift > 50 {
+			return h, errNotPlain
 		}
+		b, in = in[0], in[1:]
 		h.size |= int64(b&0x7f) << shift
 	}
 	h.base.pack = at.pack
 	switch h.kind {
 	case offsetDelta:
-		back, err := distance(in)
+		var back int64
+		back, in, err = distance(in)
 		if h.base.offset = at.offset - back; err != nil || back <= 0 || h.base.offset <= 0 {
 			return h, cmp.Or(err, errNotPlain)
 		}
 	case nameDelta:
-		name := make([]byte, s.hashSize)
-		if _, err := io.ReadFull(in, name); err != nil {
-			return h, err
+		if len(in) < s.hashSize {
+			return h, errNotPlain
 		}
-		if h.base.offset, err = s.findIn(at.pack, name); err != nil || h.base.offset == 0 {
+		if h.base.offset, err = s.findIn(at.pack, in[:s.hashSize]); err != nil || h.base.offset == 0 {
 			return h, cmp.Or(err, errNotPlain)
 		}
+		in = in[s.hashSize:]
 	}
+	h.content = at.offset + int64(all-len(in))
 	return h, nil
 }
 
 // distance reads how far before a delta its base is, in git's encoding without
 // two forms of one number.
-func distance(in *bufio.Reader) (int64, error) {
-	b, err := in.ReadByte()
-	n := int64(b & 0x7f)
-	for err == nil && b&0x80 != 0 {
-		if b, err = in.ReadByte(); n > 1<<50 {
-			return 0, errNotPlain
+func distance(in []byte) (n int64, rest []byte, err error) {
+	for i, b := range in {
+		if i > 0 {
+			n = (n + 1) << 7
 		}
-		n = (n+1)<<7 | int64(b&0x7f)
+		n |= int64(b & 0x7f)
+		if b&0x80 == 0 {
+			return n, in[i+1:], nil
+		}
+		if n > 1<<50 {
+			break
+		}
 	}
-	return n, err
+	return 0, nil, errNotPlain
 }
 
-// packed reads an object from a pack.
-func (s *store) packed(wanted place) (plainObject, error) {
+// unpack fills out with the content of the object with that head.
+func (s *store) unpack(h packedHead, out []byte) error {
+	// How much it takes in the pack is not known. Text takes less than half.
+	for n := len(out)/2 + maxHead; ; n = max(4*n, windowSize) {
+		in, err := s.view(place{h.base.pack, h.content}, n)
+		if err != nil {
+			return err
+		}
+		err = s.decoder.Zlib(out, in)
+		if !errors.Is(err, inflate.ErrShort) || len(in) < n || n > 2*len(out)+windowSize {
+			return err
+		}
+	}
+}
+
+// packed reads an object from a pack. One that is whole in the pack is read into
+// buffer, which then has room for it, and not remembered, if there is a buffer.
+func (s *store) packed(wanted place, buffer *[]byte) (plainObject, error) {
 	at := wanted
 	var deltas [][]byte
 	held := 0
 	for {
 		if object, found := s.bases[at]; found {
-			return s.build(object, deltas)
+			return s.build(wanted, object, deltas)
 		}
 		h, err := s.head(at)
 		if err != nil {
 			return plainObject{}, err
 		}
-		if held += int(min(h.size, maxPlain+1)); held > 4*maxPlain || h.size > maxPlain || len(deltas) == maxDeltas {
+		if held += int(min(h.size, maxPlain+1)); h.size > maxPlain {
+			return plainObject{}, errLarge
+		}
+		if held > 4*maxPlain || len(deltas) == maxDeltas {
 			return plainObject{}, errNotPlain
 		}
-		if err := s.inflate(); err != nil {
+		var data []byte
+		if whole := len(deltas) == 0 && h.kind < offsetDelta; whole && buffer != nil {
+			*buffer = slices.Grow((*buffer)[:0], int(h.size))[:h.size]
+			data = *buffer
+		} else {
+			data = make([]byte, h.size)
+		}
+		if err := s.unpack(h, data); err != nil {
 			return plainObject{}, err
 		}
-		data := make([]byte, h.size)
-		if _, err := io.ReadFull(s.inflater, data); err != nil {
-			return plainObject{}, err
-		}
-		if err := atEnd(s.inflater); err != nil {
-			return plainObject{}, err
-		}
-		kind := ""
 		switch h.kind {
 		case offsetDelta, nameDelta:
 			deltas = append(deltas, data)
 			at = h.base
-			continue
 		case 1, 2, 3, 4:
-			kind = [...]string{1: "commit", 2: "tree", 3: "blob", 4: "tag"}[h.kind]
+			object := plainObject{[...]string{1: "commit", 2: "tree", 3: "blob", 4: "tag"}[h.kind], data}
+			if len(deltas) == 0 && buffer != nil {
+				return object, nil
+			}
+			s.keep(at, object)
+			return s.build(wanted, object, deltas)
 		default:
 			return plainObject{}, fmt.Errorf("type %d: %w", h.kind, errNotPlain)
 		}
-		object := plainObject{kind, data}
-		s.keep(at, object)
-		if len(deltas) == 0 {
-			return object, nil
-		}
-		if object, err = s.build(object, deltas); err == nil {
-			s.keep(wanted, object) // the next version is likely to build on it
-		}
-		return object, err
 	}
 }
 
@@ -305,13 +363,17 @@ func (s *store) keep(at place, object plainObject) {
 
 // build applies deltas, the last one first. The data of base may be shared with
 // what others build on, and is not changed.
-func (s *store) build(object plainObject, deltas [][]byte) (plainObject, error) {
+func (s *store) build(wanted place, object plainObject, deltas [][]byte) (plainObject, error) {
+	if len(deltas) == 0 {
+		return plainObject{object.kind, slices.Clip(object.data)}, nil
+	}
 	var err error
 	for _, delta := range slices.Backward(deltas) {
 		if object.data, err = applyDelta(object.data, delta); err != nil {
 			return plainObject{}, err
 		}
 	}
+	s.keep(wanted, object) // the next version is likely to build on it
 	return plainObject{object.kind, slices.Clip(object.data)}, nil
 }
 
@@ -321,6 +383,11 @@ func (s *store) packedSize(at place) (int64, error) {
 	if err != nil || h.kind != offsetDelta && h.kind != nameDelta {
 		return h.size, err
 	}
+	in, err := s.view(place{at.pack, h.content}, windowSize)
+	if err != nil {
+		return 0, err
+	}
+	s.in.Reset(bytes.NewReader(in))
 	if err := s.inflate(); err != nil {
 		return 0, err
 	}

@@ -12,20 +12,23 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"bluegreen/internal/inflate"
 )
 
-// A store reads objects from the repository's files, without a process. It is
-// for the few that a deployment looks at, commits and the trees that differ:
-// what it does not find, what is large and what is not as git writes it are
-// git's own to read. It is for one goroutine.
+// A store reads objects from the repository's files, without a process: what it
+// does not find, what is large and what is not as git writes it are git's own to
+// read. It is for one goroutine.
 type store struct {
 	dirs     []string // where objects are, those of a push first
 	hashSize int
 	packs    []*pack // nil until something is not loose
 	listed   bool
-	in       *bufio.Reader // what is unpacked
-	inflater io.ReadCloser // nil until it is needed
+	window   window
+	decoder  *inflate.Decoder
 	names    []byte        // a part of a pack's index
+	in       *bufio.Reader // a file of one object
+	inflater io.ReadCloser // for that, nil until it is needed
 	// bases are objects that deltas may build on.
 	bases map[place]plainObject
 	held  int // bytes in bases
@@ -49,11 +52,15 @@ const maxPlain = 1 << 20
 // maxBases bounds the bytes that are kept for deltas to build on.
 const maxBases = 4 << 20
 
-// errNotPlain is what a store returns for an object that is git's to read.
-var errNotPlain = errors.New("object is for git to read")
+// errNotPlain is what a store returns for an object that is git's to read,
+// errLarge for one that only is too large.
+var (
+	errNotPlain = errors.New("object is for git to read")
+	errLarge    = fmt.Errorf("large: %w", errNotPlain)
+)
 
 func newStore(dirs []string, hashSize int) *store {
-	return &store{dirs: dirs, hashSize: hashSize, in: bufio.NewReader(nil), bases: map[place]plainObject{}}
+	return &store{dirs: dirs, hashSize: hashSize, decoder: inflate.NewDecoder(), in: bufio.NewReader(nil), bases: map[place]plainObject{}}
 }
 
 func (s *store) close() {
@@ -62,8 +69,14 @@ func (s *store) close() {
 	}
 }
 
-// read returns an object.
-func (s *store) read(oid OID) (plainObject, error) {
+// read returns an object. With a buffer it is good until the next call with that,
+// and takes no memory of its own if it can.
+func (s *store) read(oid OID, buffer *[]byte) (plainObject, error) {
+	if len(s.packs) > 0 { // one was there already
+		if at, err := s.find(oid); err == nil {
+			return s.packed(at, buffer)
+		}
+	}
 	for _, dir := range s.dirs {
 		object, err := s.loose(dir, oid)
 		if !errors.Is(err, os.ErrNotExist) {
@@ -74,7 +87,7 @@ func (s *store) read(oid OID) (plainObject, error) {
 	if err != nil {
 		return plainObject{}, err
 	}
-	return s.packed(at)
+	return s.packed(at, buffer)
 }
 
 // size returns the size of an object.
@@ -111,7 +124,10 @@ func (s *store) loose(dir string, oid OID) (plainObject, error) {
 	}
 	defer f.Close()
 	kind, size, begin, err := s.looseHeader(f)
-	if err != nil || size > maxPlain || int64(len(begin)) > size {
+	if err == nil && size > maxPlain {
+		err = errLarge
+	}
+	if err != nil || int64(len(begin)) > size {
 		return plainObject{}, cmp.Or(err, errNotPlain)
 	}
 	data := make([]byte, size)

@@ -87,14 +87,14 @@ func TestStore(t *testing.T) {
 				t.Fatalf("%d objects in %q", len(want), s.dirs)
 			}
 			for oid, o := range want {
-				if object, err := s.read(oid); err != nil || object.kind != o.kind || string(object.data) != o.data {
+				if object, err := s.read(oid, nil); err != nil || object.kind != o.kind || string(object.data) != o.data {
 					t.Fatalf("%s: %q of %d bytes, %v; want %q of %d", oid, object.kind, len(object.data), err, o.kind, len(o.data))
 				}
 				if size, err := s.size(oid); err != nil || size != int64(len(o.data)) {
 					t.Fatalf("%s: %d bytes, %v; want %d", oid, size, err, len(o.data))
 				}
 			}
-			if _, err := s.read(missing(r)); err == nil {
+			if _, err := s.read(missing(r), nil); err == nil {
 				t.Error("a missing object is read")
 			}
 			if s.held > maxBases {
@@ -188,7 +188,7 @@ func TestNotPlain(t *testing.T) {
 			read := 0
 			for oid, o := range all {
 				s := newStore(r.layout().objects, r.HashSize())
-				object, err := s.read(oid)
+				object, err := s.read(oid, nil)
 				if err == nil && (object.kind != o.kind || string(object.data) != o.data) {
 					t.Errorf("%s: another object", oid)
 				}
@@ -306,11 +306,17 @@ func FuzzPack(f *testing.F) {
 		s.packs, s.listed = []*pack{p}, true
 		name := bytes.Repeat([]byte{1}, 20)
 		copy(name, index[min(len(index), 1032):])
-		s.read(OIDFromBytes(name))
+		s.read(OIDFromBytes(name), nil)
 		s.size(OIDFromBytes(name))
 		s.packedSize(place{p, int64(at)})
-		if object, err := s.packed(place{p, int64(at)}); err == nil && len(object.data) > maxPlain {
+		var buffer []byte
+		got, wrong := s.packed(place{p, int64(at)}, &buffer)
+		object, err := s.packed(place{p, int64(at)}, nil)
+		if err == nil && len(object.data) > maxPlain {
 			t.Errorf("%d bytes", len(object.data))
+		}
+		if (err == nil) != (wrong == nil) || got.kind != object.kind || !bytes.Equal(got.data, object.data) {
+			t.Errorf("%q of %d bytes, %v; into a buffer %q of %d, %v", object.kind, len(object.data), err, got.kind, len(got.data), wrong)
 		}
 	})
 }
