@@ -115,6 +115,23 @@ func TestUnit(t *testing.T) {
 	}
 }
 
+// TestUnitSandbox keeps recovery to the directories that it writes in, where it
+// does not need sudo.
+func TestUnitSandbox(t *testing.T) {
+	t.Parallel()
+	text := render(t, install.Unit, &install.Site{Repo: "/srv/app.git", User: "root", Writes: []string{"/srv/app.git", "/var/www/html"}})
+	for _, line := range []string{"ReadWritePaths=-/srv/app.git -/var/www/html", "ProtectSystem=strict", "NoNewPrivileges=yes"} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("the unit has no %q:\n%s", line, text)
+		}
+	}
+	verify(t, strings.Replace(text, "/usr/local/bin/bluegreen", "/bin/true", 1))
+	text = render(t, install.Unit, &install.Site{Repo: "/srv/app.git", User: "root"})
+	if strings.Contains(text, "NoNewPrivileges") || !strings.Contains(text, "ProtectSystem=full\n") {
+		t.Errorf("a unit that may use sudo:\n%s", text)
+	}
+}
+
 // verify asks systemd-analyze, which knows about a unit's neighbours, too: it
 // is told of what is wrong with this one.
 func verify(t *testing.T, text string) {

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -170,6 +171,22 @@ func reason(err error) string {
 		return pathErr.Err.Error()
 	}
 	return err.Error()
+}
+
+// Program names the first program that the configuration has run, "" where it has
+// none run. Such a program may need rights that the hooks themselves do not.
+func (c *Config) Program() string {
+	switch {
+	case len(c.Commands) > 0:
+		return "a [[command]]"
+	case slices.ContainsFunc(c.Health, func(h Health) bool { return len(h.Command) > 0 }):
+		return "a command check"
+	case c.Promotion != nil && c.Promotion.Provider == "command":
+		return "a command of [promotion]"
+	case c.Database != nil:
+		return "a command of [database]"
+	}
+	return ""
 }
 
 // Unsupported gives the first use of something that this version does not do

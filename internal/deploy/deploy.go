@@ -41,6 +41,9 @@ type Environment struct {
 	// Rebuild lets a recovery write the web root anew when it is not the
 	// directory that the interrupted deployment was recorded for.
 	Rebuild bool
+	// Confine keeps this process from writing elsewhere, for good; nil for one
+	// that goes on to other work.
+	Confine func(context.Context) error
 	// Observe is told what happens as it happens, from any goroutine. It must
 	// not block.
 	Observe func(Notice)
@@ -156,6 +159,13 @@ func (e *Environment) Begin(ctx context.Context, who string, wait time.Duration)
 		return nil, err
 	}
 	e.FindLive()
+	if e.Confine != nil {
+		// What was recovered may have been begun for other directories.
+		if err := e.Confine(ctx); err != nil {
+			s.End()
+			return nil, err
+		}
+	}
 	return s, nil
 }
 

@@ -27,7 +27,7 @@ var layers = map[string][]string{
 	"internal/install/host":       {"internal/command", "internal/durable"},
 	"internal/doctor":             {"internal/command", "internal/deploy", "internal/digitalocean", "internal/environment", "internal/git", "internal/health", "internal/install", "internal/install/authorized", "internal/install/host", "internal/install/sudoers", "internal/journal", "internal/lock", "internal/promotion", "internal/release", "internal/version"},
 	"internal/receive":            {"internal/command", "internal/console", "internal/deploy", "internal/environment", "internal/git", "internal/journal", "internal/lock", "internal/policy", "internal/profile", "internal/tree", "internal/version", "internal/worktree"},
-	"internal/environment":        {"internal/config", "internal/deploy", "internal/digitalocean", "internal/git", "internal/health", "internal/journal", "internal/policy", "internal/promotion", "internal/release", "internal/worktree"},
+	"internal/environment":        {"internal/config", "internal/confine", "internal/deploy", "internal/digitalocean", "internal/git", "internal/health", "internal/journal", "internal/policy", "internal/promotion", "internal/release", "internal/worktree"},
 	"internal/deploy":             {"internal/command", "internal/durable", "internal/fault", "internal/git", "internal/health", "internal/journal", "internal/lock", "internal/promotion", "internal/release", "internal/tree", "internal/worktree"},
 	"internal/release":            {"internal/durable", "internal/fault", "internal/git", "internal/index", "internal/tree", "internal/worktree"},
 	"internal/digitalocean":       {"internal/promotion", "internal/version"},
@@ -45,6 +45,7 @@ var layers = map[string][]string{
 	"internal/tree":               {"internal/git"},
 	"internal/command":            {},
 	"internal/config":             {},
+	"internal/confine":            {},
 	"internal/console":            {},
 	"internal/durable":            {},
 	"internal/fault":              {},
@@ -58,19 +59,20 @@ var layers = map[string][]string{
 
 // doors lists the modules of others that only some packages may import.
 var doors = map[string][]string{
-	"github.com/BurntSushi/toml":      {"internal/config"},
-	"github.com/go-git/go-git/v5":     {"internal/receive"},
-	"github.com/go-git/go-billy/v5":   {},
-	"github.com/spf13/cobra":          {"internal/operator"},
-	"github.com/digitalocean/godo":    {"internal/digitalocean"},
-	"github.com/getkin/kin-openapi":   {},
-	"github.com/hashicorp/hcl/v2":     {},
-	"github.com/oasdiff/yaml3":        {},
-	"github.com/rogpeppe/go-internal": {},
-	"github.com/zclconf/go-cty":       {},
-	"net/http":                        {"internal/digitalocean", "internal/doctor", "internal/health", "internal/simulator", "examples/demo"},
-	"runtime/pprof":                   {"internal/profile"},
-	"testing":                         {"internal/gittest"},
+	"github.com/BurntSushi/toml":          {"internal/config"},
+	"github.com/go-git/go-git/v5":         {"internal/receive"},
+	"github.com/go-git/go-billy/v5":       {},
+	"github.com/landlock-lsm/go-landlock": {"internal/confine"},
+	"github.com/spf13/cobra":              {"internal/operator"},
+	"github.com/digitalocean/godo":        {"internal/digitalocean"},
+	"github.com/getkin/kin-openapi":       {},
+	"github.com/hashicorp/hcl/v2":         {},
+	"github.com/oasdiff/yaml3":            {},
+	"github.com/rogpeppe/go-internal":     {},
+	"github.com/zclconf/go-cty":           {},
+	"net/http":                            {"internal/digitalocean", "internal/doctor", "internal/health", "internal/simulator", "examples/demo"},
+	"runtime/pprof":                       {"internal/profile"},
+	"testing":                             {"internal/gittest"},
 }
 
 // TestImports holds the direction of imports. A new edge is a decision: it goes
@@ -157,7 +159,7 @@ func TestLayers(t *testing.T) {
 	for _, pkg := range slices.Sorted(maps.Keys(layers)) {
 		measure(pkg, nil)
 	}
-	for _, leaf := range []string{"command", "config", "console", "durable", "fault", "git", "lock", "version"} {
+	for _, leaf := range []string{"command", "config", "console", "durable", "fault", "inflate", "lock", "version"} {
 		if height["internal/"+leaf] != 0 {
 			t.Errorf("%s is no leaf", leaf)
 		}

@@ -199,6 +199,7 @@ func (x *exam) checks() []check {
 		if !stranger {
 			add(check{"sudo", x.sudo})
 		}
+		add(check{"confinement", x.confinement})
 	}
 	add(check{"boot", x.boot}, check{"keys", x.keys})
 	return all

@@ -24,7 +24,8 @@ const ConfigFile = "bluegreen.toml"
 // An Environment is a repository, its configuration and its state.
 type Environment struct {
 	*deploy.Environment
-	Config *config.Config
+	Config   *config.Config
+	confined bool // this process is
 }
 
 // Open reads the configuration of the repository at dir. environ is the
@@ -75,7 +76,9 @@ func Open(dir string, environ []string, observe func(deploy.Notice)) (*Environme
 			return nil, err
 		}
 	}
-	return &Environment{Environment: e, Config: cfg}, nil
+	env := &Environment{Environment: e, Config: cfg}
+	e.Confine = env.confine
+	return env, nil
 }
 
 // checks are the health checks for one moment.
