@@ -39,6 +39,9 @@ func (s *Session) recover(ctx context.Context) error {
 	if err != nil {
 		return cannotRecover(err, "")
 	}
+	if err := s.recoverMigration(ctx); err != nil {
+		return err
+	}
 	part := rec != nil && t != nil && rec.Deployment == t.ID
 	if rec != nil && !part {
 		if err := s.recoverPromotion(ctx, rec); err != nil {

@@ -92,6 +92,10 @@ func (p *push) printPlan(ctx context.Context, decisions []policy.Decision) error
 				return err
 			}
 			ShowPlan(p.console, p.env, d.New, plan)
+		case policy.Migrate:
+			if err := p.printMigration(ctx, d); err != nil {
+				return err
+			}
 		case policy.Promote:
 			request, err := p.readTag(ctx, d)
 			if err != nil {
