@@ -197,6 +197,13 @@ type packedHead struct {
 	base place // of a delta
 }
 
+func (h packedHead) isDelta() bool { return h.kind == offsetDelta || h.kind == nameDelta }
+
+// name is the type's, "" for a delta and for what is none.
+func (h packedHead) name() string {
+	return [8]string{1: "commit", 2: "tree", 3: "blob", 4: "tag"}[h.kind]
+}
+
 // head reads the head of an object. What comes after it comes from s.in.
 func (s *store) head(at place) (packedHead, error) {
 	in := s.in
@@ -271,18 +278,15 @@ func (s *store) packed(wanted place) (plainObject, error) {
 		if err := atEnd(s.inflater); err != nil {
 			return plainObject{}, err
 		}
-		kind := ""
-		switch h.kind {
-		case offsetDelta, nameDelta:
+		if h.isDelta() {
 			deltas = append(deltas, data)
 			at = h.base
 			continue
-		case 1, 2, 3, 4:
-			kind = [...]string{1: "commit", 2: "tree", 3: "blob", 4: "tag"}[h.kind]
-		default:
+		}
+		if h.name() == "" {
 			return plainObject{}, fmt.Errorf("type %d: %w", h.kind, errNotPlain)
 		}
-		object := plainObject{kind, data}
+		object := plainObject{h.name(), data}
 		s.keep(at, object)
 		if len(deltas) == 0 {
 			return object, nil
@@ -315,21 +319,39 @@ func (s *store) build(object plainObject, deltas [][]byte) (plainObject, error) 
 	return plainObject{object.kind, slices.Clip(object.data)}, nil
 }
 
-// packedSize returns the size of an object in a pack.
-func (s *store) packedSize(at place) (int64, error) {
+// packedSize returns the type and the size of an object in a pack.
+func (s *store) packedSize(at place) (kind string, size int64, err error) {
 	h, err := s.head(at)
-	if err != nil || h.kind != offsetDelta && h.kind != nameDelta {
-		return h.size, err
+	if err != nil {
+		return "", 0, err
 	}
+	if size = h.size; h.isDelta() {
+		if size, err = s.resultSize(h); err != nil {
+			return "", 0, err
+		}
+	}
+	for deltas := 0; h.isDelta(); deltas++ { // the type is that of the first base
+		if h, err = s.head(h.base); err != nil || deltas == maxDeltas {
+			return "", 0, cmp.Or(err, errNotPlain)
+		}
+	}
+	if kind = h.name(); kind == "" {
+		return "", 0, fmt.Errorf("type %d: %w", h.kind, errNotPlain)
+	}
+	return kind, size, nil
+}
+
+// resultSize reads what size a delta, whose head has just been read, leads to:
+// it begins with the size of its base and its own result's.
+func (s *store) resultSize(h packedHead) (int64, error) {
 	if err := s.inflate(); err != nil {
 		return 0, err
 	}
-	// A delta begins with the size of its base and its own result's.
 	begin := make([]byte, min(h.size, 20))
 	if _, err := io.ReadFull(s.inflater, begin); err != nil {
 		return 0, err
 	}
-	_, begin, err = deltaSize(begin)
+	_, begin, err := deltaSize(begin)
 	if err != nil {
 		return 0, err
 	}

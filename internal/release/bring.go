@@ -25,6 +25,9 @@ import (
 // a release that is not there yet.
 func (rel *Release) Plan(ctx context.Context, source worktree.Source) (*worktree.Plan, error) {
 	w := rel.Worktree
+	if err := rel.check(ctx, source); err != nil {
+		return nil, err
+	}
 	if err := rel.makeDirs(); err != nil {
 		return nil, fmt.Errorf("making the directory of release %s: %w", rel.Name, err)
 	}
@@ -50,6 +53,20 @@ func (rel *Release) Plan(ctx context.Context, source worktree.Source) (*worktree
 		w = &verified
 	}
 	return w.PlanSource(ctx, source, rel.known())
+}
+
+// check refuses what must not be written, for a release that is not there yet:
+// else its directory would be made for it.
+func (rel *Release) check(ctx context.Context, source worktree.Source) error {
+	if exists(rel.Worktree.Dir) {
+		return nil
+	}
+	objects := rel.releases.Site.Repo.Objects(ctx)
+	defer objects.Close()
+	if err := rel.Worktree.Check(objects, git.OID{}, source.Tree); err != nil {
+		return fmt.Errorf("refusing the tree: %w", err)
+	}
+	return nil
 }
 
 // known is what is on record of the release, for a plan. Where that is nothing,
