@@ -175,17 +175,24 @@ func (s *server) receive(old, new, ref string, pack []byte) (accepted bool, said
 	return strings.Contains(answer.String(), "unpack ok\n") && strings.Contains(answer.String(), "ok "+ref+"\n"), said
 }
 
-// around lists all that is below the server's directory but for the repositories,
-// the home and what is to be skipped, with inodes and times, also those of
-// directories: a file that came and went shows.
+// around lists everything below the server's directory but for the repositories,
+// the home and what is to be skipped.
 func (s *server) around(skip ...string) listing {
 	s.Helper()
+	l, err := everything(s.dir, append(skip, s.git, s.dev, filepath.Join(s.dir, "home"))...)
+	s.must(err)
+	return l
+}
+
+// everything lists a directory with inodes and times, also those of directories:
+// a file that came and went shows.
+func everything(dir string, skip ...string) (listing, error) {
 	l := listing{}
-	s.must(filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if slices.Contains(append(skip, s.git, s.dev, filepath.Join(s.dir, "home")), path) {
+		if slices.Contains(skip, path) {
 			return fs.SkipDir
 		}
 		what, err := describe(path, true)
@@ -196,8 +203,8 @@ func (s *server) around(skip ...string) listing {
 		}
 		l[path] = what
 		return err
-	}))
-	return l
+	})
+	return l, err
 }
 
 // A watch sees each name that is made in some directories, also one that is gone
