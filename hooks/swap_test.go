@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -178,5 +179,39 @@ func (s *server) calm(commit string) {
 		if got := web[path]; got != what && !strings.HasPrefix(what, "d") { // a directory's bits are not git's
 			s.Errorf("%q: want %s, got %s", path, what, got)
 		}
+	}
+}
+
+// TestReleaseSwapped: a symlink in the place of a release, or of a directory that
+// holds a path which is newly shared, leads nowhere.
+func TestReleaseSwapped(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		config, at, leads string
+		says              string
+	}{
+		"a release":                       {"", "releases/2", "outside", `releases/2" is not a directory; move it away`},
+		"the directory of a shared path":  {"shared = [\"d/uploads\"]\n", "releases/1/d", "outside/d", `moving "d/uploads" out of the live release: .*escapes`},
+		"the directory of another's path": {"shared = [\"e/uploads\"]\n", "releases/shared/e", "outside/d", `"e/uploads".*escapes`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHostile(t, true, false, allHooks...)
+			path, outside := filepath.Join(h.dir, test.at), filepath.Join(h.dir, "outside")
+			h.must(errors.Join(os.RemoveAll(path), os.MkdirAll(filepath.Dir(path), 0o755), os.Symlink(filepath.Join(h.dir, test.leads), path)))
+			h.must(errors.Join(os.MkdirAll(filepath.Join(outside, "d/uploads"), 0o755), os.WriteFile(filepath.Join(outside, "d/uploads/f"), nil, 0o644)))
+			before, err := everything(outside)
+			h.must(err)
+			h.configure(fmt.Sprintf("releases = %q\n%s", filepath.Join(h.dir, "releases"), test.config))
+			h.commit(map[string]string{"page": "new"})
+			if status, out := h.push(nil, "master"); status != 1 || !regexp.MustCompile("error: .*"+test.says).MatchString(out) {
+				t.Errorf("status %d\n%s", status, out)
+			}
+			after, err := everything(outside)
+			h.must(err)
+			if d := diff(before, after); d != "" {
+				t.Errorf("what is outside has changed:\n%s", d)
+			}
+		})
 	}
 }
