@@ -186,7 +186,11 @@ func shortcut(shared string) string {
 // moveOut makes the place outside. The live release may have been deployed
 // before the path was shared: then its own goes there.
 func (r *Releases) moveOut(shared string) error {
-	outside := filepath.Join(r.Dir, SharedDir) // which may be a symlink of the operator's
+	outside := filepath.Join(r.Dir, SharedDir)
+	// What is there may be anywhere: the operator may have put a symlink above it.
+	if _, err := os.Lstat(filepath.Join(outside, shared)); err == nil || !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	if err := os.MkdirAll(outside, 0o755); err != nil {
 		return err
 	}
@@ -195,9 +199,6 @@ func (r *Releases) moveOut(shared string) error {
 		return err
 	}
 	defer places.Close()
-	if _, err := places.Lstat(shared); err == nil || !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
 	if err := places.MkdirAll(path.Dir(shared), 0o755); err != nil {
 		return err
 	}
