@@ -192,7 +192,7 @@ func TestReleaseSwapped(t *testing.T) {
 	}{
 		"a release":                       {"", "releases/2", "outside", `releases/2" is not a directory; move it away`},
 		"the directory of a shared path":  {"shared = [\"d/uploads\"]\n", "releases/1/d", "outside/d", `moving "d/uploads" out of the live release: .*escapes`},
-		"the directory of another's path": {"shared = [\"e/uploads\"]\n", "releases/shared/e", "outside/d", `"e/uploads".*escapes`},
+		"the directory of another's path": {"shared = [\"e/uploads\"]\n", "releases/shared/e", "outside", `"e/uploads".*escapes`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
