@@ -389,6 +389,32 @@ func TestBombs(t *testing.T) {
 	}
 }
 
+// TestManyDirectories: directories count while they are read, not only when all
+// in one of them have been.
+func TestManyDirectories(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	blob, leaves := m.add("blob", "x\n"), 0
+	var build func(levels int) git.OID
+	build = func(levels int) git.OID {
+		if levels == 0 {
+			leaves++
+			return m.tree(entry{"100644", strconv.Itoa(leaves), blob})
+		}
+		return m.tree(entry{"40000", "a", build(levels - 1)}, entry{"40000", "b", build(levels - 1)})
+	}
+	root := build(13)
+	if _, err := Diff(m, git.OID{}, root, 10_000); err == nil || !strings.Contains(err.Error(), "max_files = 10000 directories") {
+		t.Errorf("error %v", err)
+	}
+	if m.reads > 10_000 {
+		t.Errorf("%d reads", m.reads)
+	}
+	if _, err := Diff(m, git.OID{}, root, 20_000); err != nil {
+		t.Errorf("enough: %v", err)
+	}
+}
+
 // TestDiff holds differences against git's, for every two commits of a history
 // that follow one another, in both directions.
 func TestDiff(t *testing.T) {
