@@ -5,7 +5,8 @@
 # make fuzz       every fuzz target for FUZZTIME each
 # make faults     kills at every single step, and at system calls from outside, which
 #                 it also lets fail, for FAULTS each kind of deployment; a table of
-#                 what was struck and what was found then (apt-get install strace)
+#                 what was struck and what was found then (apt-get install strace);
+#                 and swaps directories for symlinks 100,000 times meanwhile
 # make e2e        what needs root and Debian packages: the README's walk-through on
 #                 two servers and a developer's machine that are one machine, and
 #                 the examples with a real nginx and a real cloud-init; under 5 min
@@ -77,7 +78,7 @@ faults:
 	@mkdir -p dist
 	@BLUEGREEN_EVERY_STEP=1 BLUEGREEN_FAULTS=$(FAULTS) TMPDIR=$(or $(MEMORY),$${TMPDIR:-/tmp}) \
 		$(GO) test -count=1 -timeout 2h -parallel 4 -v \
-		-run '^(TestAtSystemCalls|TestKilledAtEveryStep|TestPromotionKilledAtEveryStep)$$' ./hooks >dist/faults.log || \
+		-run '^(TestAtSystemCalls|TestKilledAtEveryStep|TestPromotionKilledAtEveryStep|TestSwaps|TestBombs)$$' ./hooks >dist/faults.log || \
 		{ grep -v '^=== ' dist/faults.log; exit 1; }
 	@echo '| deployment | killed | recovery killed, too | calls failed | new commit after a kill | old one | mixed | not recovered |'
 	@echo '| --- | --: | --: | --: | --: | --: | --: | --: |'

@@ -47,9 +47,6 @@ func TestConfiguration(t *testing.T) {
 			t.Errorf("%s: %v\n%s", name, err, text)
 			continue
 		}
-		if err := c.Unsupported(); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
 		if c.Environment != site.Environment || c.Deploy.Branch != site.Branch || c.Deploy.Directory != site.Directory {
 			t.Errorf("%s: it is %+v", name, c)
 		}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"bluegreen/internal/durable"
@@ -157,6 +158,12 @@ func (e *Environment) Begin(ctx context.Context, who string, wait time.Duration)
 		waited = true
 		e.Observe(Notice{Kind: Doing, Text: "waiting: " + b.Describe()})
 	})
+	if errors.Is(err, os.ErrNotExist) {
+		// Where the web root is gone, what a crash interrupted cannot be settled.
+		if t, unread := e.Journal.Unfinished(); t != nil && unread == nil {
+			return nil, cannotRecover(err, remount(t))
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -76,8 +76,7 @@ func (s *Session) recover(ctx context.Context) error {
 	}
 	completed, err := r.run(ctx)
 	if errors.Is(err, worktree.ErrMoved) {
-		return cannotRecover(err, fmt.Sprintf("if %s is only not mounted, mount it and run \"bluegreen recover\"; "+
-			"if it was made anew, run \"bluegreen recover --rebuild\"", t.Work.Directory))
+		return cannotRecover(err, remount(t))
 	}
 	if err != nil {
 		return cannotRecover(err, "")
@@ -106,6 +105,12 @@ func (e *Environment) cleanUp() {
 	if err != nil {
 		e.Observe(Notice{Kind: Warning, Text: err.Error()})
 	}
+}
+
+// remount says what to do when the web root is not what it was.
+func remount(t *journal.Transaction) string {
+	return fmt.Sprintf("if %s is only not mounted, mount it and run \"bluegreen recover\"; "+
+		"if it was made anew, run \"bluegreen recover --rebuild\"", t.Work.Directory)
 }
 
 func cannotRecover(err error, hint string) error {

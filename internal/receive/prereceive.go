@@ -15,8 +15,6 @@ import (
 	"bluegreen/internal/lock"
 	"bluegreen/internal/policy"
 	"bluegreen/internal/schema"
-	"bluegreen/internal/tree"
-	"bluegreen/internal/worktree"
 )
 
 // PreReceive is the gate: it runs before anything of the push is stored, and
@@ -269,18 +267,11 @@ func (g *gate) checkTree(ctx context.Context, d policy.Decision) error {
 	w := g.env.Worktree
 	old := g.treeOf(objects, d.Old)
 	source, err := w.Source(objects, root)
-	var changes []tree.Change
-	if root = source.Tree; err == nil {
-		changes, err = tree.Diff(objects, old, root, w.MaxFiles)
+	if err == nil {
+		err = w.Check(objects, old, source.Tree)
 	}
 	if err == nil {
-		err = worktree.CheckSymlinks(objects, root, changes, w.Symlinks)
-	}
-	if err == nil {
-		err = worktree.CheckSizes(objects, changes, w.MaxBytes)
-	}
-	if err == nil {
-		err = g.env.Conflict(objects, root)
+		err = g.env.Conflict(objects, source.Tree)
 	}
 	if err != nil {
 		return fmt.Errorf("refusing the tree of %s: %w", d.New.Short(), err)
