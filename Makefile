@@ -9,10 +9,12 @@
 #                 and swaps directories for symlinks 100,000 times meanwhile
 # make e2e        what needs root and Debian packages: the README's walk-through on
 #                 two servers and a developer's machine that are one machine, and
-#                 the examples with a real nginx and a real cloud-init; under 5 min
+#                 the examples with a real nginx, a real cloud-init, and a real
+#                 PostgreSQL with PHP in Apache; under 6 min
 #                 (apt-get install apache2 nginx-light openssh-server
 #                 openssh-client sudo iproute2 nftables curl ca-certificates
-#                 cloud-init gettext-base)
+#                 cloud-init gettext-base libapache2-mod-php php-cli php-pgsql
+#                 php-sqlite3 postgresql)
 # make dist       dist/: tarballs and Debian packages for servers, bills of materials,
 #                 SHA256SUMS; the same bytes from the same commit. It downloads
 #                 the tools of install/tools/go.mod
@@ -87,7 +89,7 @@ faults:
 # What needs Debian packages, and root for namespaces. What it measures is in
 # the output, in lines with MEASURED.
 e2e:
-	$(GO) test -tags e2e -count=1 ./examples/nginx/ ./examples/cloud-init/ ./examples/terraform/
+	$(GO) test -tags e2e -count=1 ./examples/nginx/ ./examples/cloud-init/ ./examples/terraform/ ./examples/turquoise/
 	$(GO) test -tags e2e -count=1 -timeout 4m -v ./install/e2e/
 
 dist: build
