@@ -27,7 +27,7 @@ mkdir lock 2>/dev/null || { echo "another migration is running" >&2; exit 75; }
 trap 'rmdir lock' EXIT
 echo "moving to $1 for $BLUEGREEN_TAG at $BLUEGREEN_COMMIT"
 echo "$1" >>log
-[ ! -p gate ] || { echo reached >gate; cat gate >/dev/null; }
+[ ! -p gate ] || { echo reached >gate; cat gate >/dev/null; echo "let through"; }
 [ ! -e fails ] || exit 3
 [ -e stays ] || echo "$1" >version
 `

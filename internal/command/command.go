@@ -35,7 +35,9 @@ type Command struct {
 	Env     []string      // the complete environment
 	Dir     string        // working directory; "" for ours
 	Timeout time.Duration // 0 leaves it to the context
-	// Started is told of the process as soon as there is one; may be nil.
+	// Started is told of the process as soon as there is one; may be nil. Where it
+	// is not, somebody may wait for the process when we are gone: what it prints
+	// then does not end it.
 	Started func(pid int)
 }
 
@@ -131,6 +133,12 @@ func run(ctx context.Context, c Command, stdout, stderr func([]byte)) error {
 		cmd.Stderr = errs.w
 		streams = append(streams, errs)
 		go errs.copy(stderr)
+	}
+	if c.Started != nil {
+		if reader := out.again(); reader != nil {
+			defer reader.Close()
+			cmd.ExtraFiles = []*os.File{reader}
+		}
 	}
 	go out.copy(stdout)
 	defer func() {

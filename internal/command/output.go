@@ -33,6 +33,25 @@ func newStream() (*stream, error) {
 	return &stream{r: r, w: w, done: make(chan struct{})}, nil
 }
 
+// maxPipe is the most that a pipe holds, in bytes: what the kernel allows to anybody.
+const maxPipe = 1 << 20
+
+// again opens the reading end once more, for the command to inherit, nil where there
+// is no /proc. As long as it has one itself, writing is no SIGPIPE when we are gone:
+// the pipe takes up to maxPipe. The descriptor that we have would not do: os/exec
+// makes what it hands on block, and our reading with it.
+func (s *stream) again() (reader *os.File) {
+	raw, err := s.r.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	raw.Control(func(fd uintptr) {
+		unix.FcntlInt(fd, unix.F_SETPIPE_SZ, maxPipe) // else it is 64 KiB
+		reader, _ = os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
+	})
+	return reader
+}
+
 // copy hands all that comes to sink, until the last writer has closed the pipe
 // or finish is called. Its memory does not follow the output's length.
 func (s *stream) copy(sink func([]byte)) {
@@ -58,8 +77,8 @@ func (s *stream) drain(buf []byte, sink func([]byte)) {
 	if err != nil {
 		return
 	}
-	// No pipe holds more than 1 MiB: what comes later is the background's.
-	for left := 1 << 20; left > 0; {
+	// What comes after a full pipe is the background's.
+	for left := maxPipe; left > 0; {
 		n := 0
 		raw.Read(func(fd uintptr) bool {
 			n, _ = unix.Read(int(fd), buf)
