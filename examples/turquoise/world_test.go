@@ -267,6 +267,7 @@ func (w *world) configuration(environment string) string {
 		`green = "http://10.132.0.3/`, fmt.Sprintf(`%s = "http://%s/`, other(environment), w.sites[other(environment)]),
 		`["/usr/local/bin/schema-version"]`, quoted(w.program("schema-version")),
 		`["/usr/local/bin/schema-migrate", "{version}"]`, quoted(w.program("schema-migrate", "{version}")),
+		`within = "20s"`, "interval = \"100ms\"\nwithin = \"5s\"", // as long as status asks while a migration is in the way
 		`within = "10s"`, "interval = \"100ms\"\nwithin = \"1500ms\"", // the other droplet is asked so long, too, at an address that is not there
 	}
 	for pair := range slices.Chunk(places, 2) {
