@@ -397,3 +397,64 @@ func TestMigrationByOneHook(t *testing.T) {
 	s.pushes(0, "the database has moved from 1 to 2", "blue", "master", s.tag("schema-2"))
 	s.is(2)
 }
+
+// behind makes blue live with a release that works with 1 and 2, while green holds one
+// that works with 1 alone.
+func (s *shared) behind() (v1 string) {
+	s.Helper()
+	v1 = s.blue.ref("refs/heads/master")
+	s.release("turquoise", "1..2")
+	s.pushes(0, "success:", "blue", "master")
+	s.pushes(0, "success:", "blue", s.tag("release-1"))
+	return v1
+}
+
+// TestTrafficMovesDuringMigration: what was not live when the migration was begun, and
+// the pusher gave up, is live at its end.
+func TestTrafficMovesDuringMigration(t *testing.T) {
+	t.Parallel()
+	s := newShared(t, allHooks...)
+	v1 := s.behind()
+	gate := filepath.Join(s.db, "gate")
+	must(t, syscall.Mkfifo(gate, 0o600))
+	s.tag("schema-2")
+	push, out := s.blue.start("-o", "no-way-back", "schema-2")
+	s.file("gate") // when it is at work
+	s.green.run(s.green.git, "bluegreen", "promote")
+	must(t, os.WriteFile(gate, nil, 0))
+	err := push.Wait()
+	want := "warning: \"schema-2\" (" + s.blue.ref("refs/heads/master")[:7] + "): the database has moved from 1 to 2"
+	if last := lastLine(out.String()); err != nil || !strings.HasPrefix(last, want) ||
+		!strings.Contains(last, "but green serves "+v1[:7]+", which works with version 1 of the database, and is live") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	s.is(2)
+	s.blue.run(s.blue.git, "bluegreen", "promote")
+	if owner := s.owner(); owner != "blue" {
+		t.Errorf("%s is live", owner)
+	}
+}
+
+// TestMigrationDuringPromotion: the release worked with the database when the
+// promotion was begun, and does not when the traffic has moved. It goes back.
+func TestMigrationDuringPromotion(t *testing.T) {
+	t.Parallel()
+	s := newShared(t, allHooks...)
+	v1 := s.behind()
+	gate := s.green.newGate()
+	must(t, appendTo(filepath.Join(s.green.git, "bluegreen.toml"), fmt.Sprintf("[[command]]\nat = \"promoting\"\nrun = [\"/bin/sh\", \"-c\", %q]\n", gate.Script)))
+	promotion := s.green.command(s.green.git, "bluegreen", "promote")
+	var said bytes.Buffer
+	promotion.Stdout, promotion.Stderr = &said, &said
+	must(t, promotion.Start())
+	gate.wait()
+	s.pushes(0, "the database has moved from 1 to 2", "blue", "-o", "no-way-back", s.tag("schema-2"))
+	gate.pass()
+	err := promotion.Wait()
+	if want := v1[:7] + " works with version 1 of the database, which is at 2"; err == nil || !strings.Contains(said.String(), want) {
+		t.Errorf("%v, want %q\n%s", err, want, said.String())
+	}
+	if owner := s.owner(); owner != "blue" {
+		t.Errorf("%s is live", owner)
+	}
+}

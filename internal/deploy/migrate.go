@@ -96,6 +96,7 @@ func (m *migrating) run(ctx context.Context) (*Migrated, error) {
 		if err := m.move(ctx, *from); err != nil {
 			return nil, err
 		}
+		m.overtaken(context.WithoutCancel(ctx))
 	}
 	done := &Migrated{Commit: m.request.Commit, Tag: m.request.Tag, From: *from, To: m.request.To, Already: *from == m.request.To}
 	return done, m.finish(ctx)
@@ -134,12 +135,7 @@ func (e *Environment) MayMigrate(ctx context.Context, req MigrationRequest) (fro
 // work with: the live one must, whatever is asked for, and the others so that
 // going back stays possible.
 func (e *Environment) othersFit(ctx context.Context, from int, req MigrationRequest) error {
-	var wrong []Standing
-	for _, s := range e.Standings(ctx) {
-		if s.Err != nil || s.WorksWith == nil || !s.WorksWith.Has(req.To) {
-			wrong = append(wrong, s)
-		}
-	}
+	wrong := e.unfit(ctx, req.To)
 	if len(wrong) == 0 {
 		return nil
 	}
@@ -165,6 +161,33 @@ func (e *Environment) othersFit(ctx context.Context, from int, req MigrationRequ
 	}
 	return &Failure{Refused: true, Hint: strings.Join(hints, "; "),
 		Reason: fmt.Sprintf("the database must not move from %d to %d: %s", from, req.To, strings.Join(reasons, "; "))}
+}
+
+// unfit are the environments whose release is not known to work with a version.
+func (e *Environment) unfit(ctx context.Context, version int) (wrong []Standing) {
+	for _, s := range e.Standings(ctx) {
+		if s.Err != nil || s.WorksWith == nil || !s.WorksWith.Has(version) {
+			wrong = append(wrong, s)
+		}
+	}
+	return wrong
+}
+
+// overtaken warns where the traffic has moved, while the database was on its way, to
+// a release that does not work with it now: no lock keeps two servers apart. A
+// promotion asks for the version after it has moved the traffic, so one of the two
+// sees the other.
+func (m *migrating) overtaken(ctx context.Context) {
+	wrong := m.unfit(ctx, m.request.To)
+	if len(wrong) == 0 || m.Promotion == nil {
+		return
+	}
+	live, err := m.Promotion.Live(ctx, m.Name)
+	for _, s := range wrong {
+		if err == nil && s.Environment == live.Environment {
+			m.warnings = append(m.warnings, fmt.Sprintf("%s, and is live: \"bluegreen promote\" on %s brings the traffic here", s, m.Name))
+		}
+	}
 }
 
 // objection is what another environment has against a version that it is not known

@@ -276,6 +276,9 @@ func (p *promoting) carryOut(ctx context.Context) error {
 	if err := p.prove(ctx); err != nil {
 		return p.giveBack(ctx, err)
 	}
+	if err := p.stillFits(ctx); err != nil {
+		return p.giveBack(ctx, err)
+	}
 	p.outside.await(ctx)
 	p.outside.stop()
 	if p.landed {

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -144,6 +145,26 @@ func (p *promoting) otherFits(ctx context.Context, other string) error {
 	}
 	return &Failure{Refused: true, Reason: fmt.Sprintf("%s, and the database is at %d", s, version),
 		Hint: fmt.Sprintf("deploy a release to %s that works with %d; --unchecked moves the traffic there all the same", other, version)}
+}
+
+// stillFits tells whether what has got the traffic works with the database now that it
+// has it: another server may have migrated meanwhile.
+func (p *promoting) stillFits(ctx context.Context) error {
+	err := error(nil)
+	switch {
+	case !p.landed:
+	case p.request.To != p.Name && !p.request.Unasked:
+		err = p.otherFits(ctx, p.request.To)
+	case p.request.To == p.Name && p.deployed != nil:
+		_, err = p.fits(ctx, p.deployed.Commit)
+	}
+	var failure *Failure
+	if errors.As(err, &failure) {
+		failed := *failure
+		failed.Refused = false // it has been tried
+		return &failed
+	}
+	return err
 }
 
 // showWayBack says what the environment serves that the traffic leaves: going back

@@ -57,6 +57,9 @@ func (p *promoting) settle(ctx context.Context, refs []git.RefUpdate) (reason st
 	cause := &Failure{Reason: "interrupted"}
 	if p.record.Course == journal.Moving || p.record.Course == journal.Moved {
 		err := p.askOutside(ctx)
+		if err == nil && to == p.Name { // of another, --unchecked may have been said
+			err = p.stillFits(ctx)
+		}
 		if err == nil {
 			return fmt.Sprintf("interrupted, then completed: %s has %s", to, what), nil
 		}
