@@ -84,6 +84,7 @@ type Promotion struct {
 	IP          string         // the reserved IP; "" with "command"
 	Droplets    map[string]int // environment to droplet id, this environment among them; nil with "command"
 	TokenFile   string         // absolute; "" reads DIGITALOCEAN_TOKEN from the environment
+	Broker      []string       // argv that asks DigitalOcean in our place; nil asks with the token itself
 	Signers     string         // an SSH allowed-signers file, absolute; "" accepts unsigned tags
 	Timeout     time.Duration  // for the move; more than 0
 	Bake        time.Duration  // how long the promoted checks go on afterwards; 0 for once

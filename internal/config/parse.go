@@ -149,6 +149,7 @@ func readPromotion(t *table) *Promotion {
 	read(t, "ip", &p.IP, text(ipAddress))
 	readMap(t, "droplets", &p.Droplets, EnvironmentName, number[int](1, math.MaxInt))
 	read(t, "token_file", &p.TokenFile, text(orEmpty(absolutePath)))
+	read(t, "broker", &p.Broker, argv)
 	read(t, "signers", &p.Signers, text(orEmpty(absolutePath)))
 	read(t, "timeout", &p.Timeout, positiveDuration)
 	read(t, "bake", &p.Bake, duration)
@@ -244,7 +245,7 @@ func checkHealth(t *table, h *Health) {
 
 func checkPromotion(t *table, p *Promotion, environment string) {
 	if p.Provider == "command" {
-		t.refuse(`goes only with provider = "digitalocean"`, "ip", "droplets", "token_file", "api_url", "metadata_url")
+		t.refuse(`goes only with provider = "digitalocean"`, "ip", "droplets", "token_file", "broker", "api_url", "metadata_url")
 		t.require("owner", "assign")
 		if p.Assign != nil && !mentions(p.Assign, "{to}") {
 			t.fail("assign", "has no {to}, the environment to move to")

@@ -1,0 +1,99 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"bluegreen/internal/config"
+)
+
+// Settings reads a broker's file: an environment, and the IP, the droplets and
+// the token's file of a promotion, as in bluegreen.toml. It refuses one that
+// others than root can change.
+func Settings(file string) (*config.Config, error) {
+	if err := Private("/", file, 0); err != nil {
+		return nil, fmt.Errorf("the broker's file: %w", err)
+	}
+	c, err := Load(file)
+	if err != nil {
+		return nil, err
+	}
+	if err := Private("/", c.Promotion.TokenFile, 0); err != nil {
+		return nil, fmt.Errorf("the token's file: %w", err)
+	}
+	return c, nil
+}
+
+// Load is Settings for who only looks at the file.
+func Load(file string) (*config.Config, error) {
+	if _, err := os.Lstat(file); err != nil {
+		return nil, fmt.Errorf("the broker's file: %w", err) // to config, none is one with the defaults
+	}
+	c, err := config.Load(file, "")
+	if err != nil {
+		return nil, err
+	}
+	switch p := c.Promotion; {
+	case p == nil || p.Provider != "digitalocean" || len(p.Broker) > 0:
+		return nil, fmt.Errorf("the broker's file %q has no [promotion] by DigitalOcean itself", file)
+	case p.TokenFile == "":
+		return nil, fmt.Errorf("the broker's file %q does not say where the token is: promotion.token_file", file)
+	}
+	return c, nil
+}
+
+// Private refuses a file that others than root, whose id is given, can change,
+// or put another one in the place of: a directory on the way to it may be
+// theirs. top is where the way begins.
+func Private(top, file string, root int) error {
+	if !filepath.IsAbs(file) || filepath.Clean(file) != file {
+		return fmt.Errorf("%q is not an absolute path without detours", file)
+	}
+	for at := file; ; at = filepath.Dir(at) {
+		st, err := os.Lstat(at)
+		if err != nil {
+			return err
+		}
+		owner, known := st.Sys().(*syscall.Stat_t)
+		switch {
+		case at == file && !st.Mode().IsRegular():
+			return fmt.Errorf("%q is not a regular file", at)
+		case at != file && !st.IsDir():
+			return fmt.Errorf("%q is not a directory", at) // a symlink, for one
+		case !known || int(owner.Uid) != root || st.Mode().Perm()&0o022 != 0:
+			return fmt.Errorf("others than root may change %q", at)
+		}
+		if at == top || at == "/" {
+			return nil
+		}
+	}
+}
+
+// Alone makes this process independent of whoever has started it: nothing is
+// left of the environment, which could lead to another API or to trust in one,
+// and no descriptor but the first three.
+func Alone() error {
+	os.Clearenv()
+	unix.Umask(0o077)
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return errors.New("it cannot be told which files are open: there is no /proc")
+	}
+	for _, entry := range entries {
+		fd, err := strconv.Atoi(entry.Name())
+		if err != nil || fd <= 2 {
+			continue
+		}
+		// What this process has opened itself is closed on exec: the rest is inherited.
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			unix.Close(fd)
+		}
+	}
+	return nil
+}
