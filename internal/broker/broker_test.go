@@ -305,33 +305,6 @@ func TestPrivate(t *testing.T) {
 	}
 }
 
-// TestLoad reads a broker's file, and refuses what is none.
-func TestLoad(t *testing.T) {
-	t.Parallel()
-	const good = "environment = \"blue\"\n[promotion]\nip = \"203.0.113.10\"\ndroplets = { blue = 1 }\n"
-	for text, want := range map[string]string{
-		good + "token_file = \"/etc/t\"\n": "",
-		good:                               "where the token is",
-		good + "token_file = \"/etc/t\"\nbroker = [\"x\"]\n":                                                  "by DigitalOcean itself",
-		"environment = \"blue\"\n":                                                                            "by DigitalOcean itself",
-		strings.TrimPrefix(good, "environment = \"blue\"\n"):                                                  "environment",
-		"environment = \"blue\"\n[promotion]\nprovider = \"command\"\nowner = [\"a\"]\nassign = [\"{to}\"]\n": "by DigitalOcean itself",
-		good + "tokenfile = 1\n":                                                                              "unknown key",
-	} {
-		file := filepath.Join(t.TempDir(), "app.toml")
-		must(t, os.WriteFile(file, []byte(text), 0o600))
-		if _, err := Load(file); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
-			t.Errorf("%s: %v, want %q", text, err, want)
-		}
-	}
-	if _, err := Load("/there/is/none"); err == nil || !strings.Contains(err.Error(), "no such file") {
-		t.Errorf("no file: %v", err)
-	}
-	if _, err := Settings(filepath.Join(t.TempDir(), "x")); err == nil {
-		t.Error("a file is taken that is not there")
-	}
-}
-
 // TestAlone closes what was inherited and nothing else.
 func TestAlone(t *testing.T) {
 	if os.Getenv("BROKER_TEST_ALONE") == "" {

@@ -8,12 +8,12 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"bluegreen/internal/command"
-	"bluegreen/internal/console"
 	"bluegreen/internal/promotion"
 )
 
@@ -165,5 +165,6 @@ func clean(s string) string {
 		}
 		s = s[:n] + "..."
 	}
-	return console.Escape(s)
+	quoted := strconv.Quote(s)
+	return strings.NewReplacer(`\\`, `\`, `\"`, `"`).Replace(quoted[1 : len(quoted)-1])
 }

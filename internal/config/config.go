@@ -74,8 +74,11 @@ type Command struct {
 	Timeout time.Duration // more than 0
 }
 
-// DefaultAPIURL is where DigitalOcean's API is.
-const DefaultAPIURL = "https://api.digitalocean.com"
+// Where DigitalOcean's API is, and a droplet's metadata.
+const (
+	DefaultAPIURL      = "https://api.digitalocean.com"
+	DefaultMetadataURL = "http://169.254.169.254"
+)
 
 // Promotion says how the traffic moves from one environment to another.
 type Promotion struct {

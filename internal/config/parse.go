@@ -142,7 +142,7 @@ func readPromotion(t *table) *Promotion {
 		Provider:    "digitalocean",
 		Timeout:     3 * time.Minute,
 		APIURL:      DefaultAPIURL,
-		MetadataURL: "http://169.254.169.254",
+		MetadataURL: DefaultMetadataURL,
 	}
 	read(t, "tags", &p.Tags, tagPatterns)
 	read(t, "provider", &p.Provider, text(oneOf("digitalocean", "command")))

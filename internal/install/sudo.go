@@ -31,6 +31,7 @@ func (i *Installation) sudoCommands() [][]string {
 	if p := i.cfg.Promotion; p != nil {
 		all = append(all, p.Owner, p.Assign)
 	}
+	all = append(all, i.brokerCommands()...)
 	return slices.DeleteFunc(all, func(argv []string) bool { return !sudoers.Uses(argv) })
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"bluegreen/internal/broker"
+	"bluegreen/internal/config"
 	"bluegreen/internal/digitalocean"
 )
 
@@ -39,7 +40,7 @@ func (a *app) brokerCommand() *cobra.Command {
 
 // broker answers one question, within the time that the file leaves for it.
 func (a *app) broker(ctx context.Context, file string, question []string) error {
-	cfg, err := broker.Settings(file)
+	cfg, err := brokerSettings(file)
 	s := &broker.Server{Open: func() (broker.Provider, []string, error) {
 		if err != nil {
 			return nil, nil, err
@@ -58,4 +59,36 @@ func (a *app) broker(ctx context.Context, file string, question []string) error 
 		return fmt.Errorf("broker: %w", err)
 	}
 	return nil
+}
+
+// brokerSettings reads a broker's file, and refuses one, and a token's, that
+// others than root can change.
+func brokerSettings(file string) (*config.Config, error) {
+	if err := broker.Private("/", file, 0); err != nil {
+		return nil, fmt.Errorf("the broker's file: %w", err)
+	}
+	c, err := parseBroker(file)
+	if err != nil {
+		return nil, err
+	}
+	if err := broker.Private("/", c.Promotion.TokenFile, 0); err != nil {
+		return nil, fmt.Errorf("the token's file: %w", err)
+	}
+	return c, nil
+}
+
+// parseBroker reads an environment, and of a promotion the IP, the droplets and
+// where the token is, as in bluegreen.toml.
+func parseBroker(file string) (*config.Config, error) {
+	c, err := config.Load(file, "")
+	if err != nil {
+		return nil, err
+	}
+	switch p := c.Promotion; {
+	case p == nil || p.Provider != "digitalocean" || len(p.Broker) > 0:
+		return nil, fmt.Errorf("the broker's file %q has no [promotion] by DigitalOcean itself", file)
+	case p.TokenFile == "":
+		return nil, fmt.Errorf("the broker's file %q does not say where the token is: promotion.token_file", file)
+	}
+	return c, nil
 }

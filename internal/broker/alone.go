@@ -9,44 +9,7 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-
-	"bluegreen/internal/config"
 )
-
-// Settings reads a broker's file: an environment, and the IP, the droplets and
-// the token's file of a promotion, as in bluegreen.toml. It refuses one that
-// others than root can change.
-func Settings(file string) (*config.Config, error) {
-	if err := Private("/", file, 0); err != nil {
-		return nil, fmt.Errorf("the broker's file: %w", err)
-	}
-	c, err := Load(file)
-	if err != nil {
-		return nil, err
-	}
-	if err := Private("/", c.Promotion.TokenFile, 0); err != nil {
-		return nil, fmt.Errorf("the token's file: %w", err)
-	}
-	return c, nil
-}
-
-// Load is Settings for who only looks at the file.
-func Load(file string) (*config.Config, error) {
-	if _, err := os.Lstat(file); err != nil {
-		return nil, fmt.Errorf("the broker's file: %w", err) // to config, none is one with the defaults
-	}
-	c, err := config.Load(file, "")
-	if err != nil {
-		return nil, err
-	}
-	switch p := c.Promotion; {
-	case p == nil || p.Provider != "digitalocean" || len(p.Broker) > 0:
-		return nil, fmt.Errorf("the broker's file %q has no [promotion] by DigitalOcean itself", file)
-	case p.TokenFile == "":
-		return nil, fmt.Errorf("the broker's file %q does not say where the token is: promotion.token_file", file)
-	}
-	return c, nil
-}
 
 // Private refuses a file that others than root, whose id is given, can change,
 // or put another one in the place of: a directory on the way to it may be
