@@ -189,7 +189,7 @@ func (x *exam) checks() []check {
 		}
 		if p := x.env.Config.Promotion; p != nil {
 			if p.Provider == "digitalocean" {
-				add(check{"clock", x.clock}, check{"metadata", x.metadata}, check{"token", x.token})
+				add(check{"clock", x.clock}, check{"metadata", x.metadata}, check{"broker", x.broker}, check{"token", x.token})
 			}
 			if !stranger {
 				add(check{"promotion", x.promotion}, check{"outside", x.outside})
