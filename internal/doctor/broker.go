@@ -98,3 +98,16 @@ func (x *exam) brokersToken() []Finding {
 	}
 	return nil
 }
+
+// MendToken takes the token that is root's from others, which only root can do.
+// Where it is, install says and not the account's configuration.
+func MendToken() []Mended {
+	path := install.TokenPath
+	if broker.Private("/", path, 0) != nil {
+		return nil
+	}
+	if st, err := os.Lstat(path); err != nil || st.Mode().Perm()&0o077 == 0 {
+		return nil
+	}
+	return []Mended{{command.Line([]string{"chmod", "600", path}), os.Chmod(path, 0o600)}}
+}
