@@ -2,10 +2,7 @@
 
 package e2e_test
 
-import (
-	"fmt"
-	"strings"
-)
+import "strings"
 
 // brokerFile says what root's program may move.
 const brokerFile = "/etc/bluegreen/brokers/sample_app.toml"
@@ -46,22 +43,23 @@ func (s *story) brokered() {
 }
 
 // watched does something, and looks meanwhile whether the token is among the
-// arguments or in the environment of any process that is not root's broker, or
-// among the arguments of that.
+// arguments or in the environment of any process.
 func (s *story) watched(server *host, do func()) {
 	s.Helper()
-	// The pattern is in a file, or else the watcher would find itself.
-	server.sh(`rm -f /run/seen /run/looks; (while [ ! -e /run/enough ]; do
+	// What is looked for is in files, or else the watcher would find itself.
+	server.write("/run/watch", `while [ ! -e /run/enough ]; do
 	grep -lasF -f /root/token /proc/[0-9]*/cmdline /proc/[0-9]*/environ >>/run/seen
-	grep -lasF broker /proc/[0-9]*/cmdline >>/run/looks
-done) >/dev/null 2>&1 </dev/null &`)
+	grep -lasF brokers/sample_app.toml /proc/[0-9]*/cmdline >>/run/looks
+done
+`, 0o644)
+	server.sh(`sh /run/watch >/dev/null 2>&1 </dev/null &`)
 	do()
-	server.sh("touch /run/enough")
+	server.sh("touch /run/enough; sleep 0.2")
 	if seen := strings.TrimSpace(server.sh("cat /run/seen")); seen != "" {
 		s.Errorf("on %s the token is in %s", server.name, seen)
 	}
 	looks := strings.Count(server.sh("cat /run/looks"), "\n")
-	s.Log(fmt.Sprintf("%d looks at processes of the broker", looks))
+	s.Logf("%d looks at processes of the broker", looks)
 	if looks == 0 {
 		s.Error("nobody has looked while the broker ran")
 	}

@@ -40,10 +40,13 @@ func Private(top, file string, root int) error {
 
 // Alone makes this process independent of whoever has started it: nothing is
 // left of the environment, which could lead to another API or to trust in one,
-// and no descriptor but the first three.
+// and no descriptor but the first three. It leaves no dump of its memory.
 func Alone() error {
 	os.Clearenv()
 	unix.Umask(0o077)
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, new(unix.Rlimit)); err != nil { // the token would be in the dump
+		return err
+	}
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		return errors.New("it cannot be told which files are open: there is no /proc")
