@@ -54,7 +54,7 @@ func (i *Installation) configure() error {
 	if site == nil || site.IP == "" || len(site.Broker) > 0 || !i.trusted {
 		return nil
 	}
-	return i.make(site) // before there were brokers
+	return i.compose(site) // before there were brokers
 }
 
 // service is the unit of a web server, "" for none.
@@ -108,12 +108,12 @@ func (i *Installation) render(site *templates.Site) error {
 		return wrongOption("--ip needs one more --droplet NAME=ID for each other environment: traffic that is nowhere else cannot move here")
 	}
 	site.IP, site.Droplets, site.TokenFile, site.APIURL, site.MetadataURL = o.IP, o.Droplets, TokenPath, o.APIURL, o.MetadataURL
-	return i.make(site)
+	return i.compose(site)
 }
 
-// make makes the configuration. A promotion goes through the broker, unless the
+// compose makes the configuration. A promotion goes through the broker, unless the
 // token is another repository's, too, whose account reads it.
-func (i *Installation) make(site *templates.Site) error {
+func (i *Installation) compose(site *templates.Site) error {
 	if site.IP != "" {
 		other, _, err := i.tokenOf(site.TokenFile, true)
 		if err != nil {
