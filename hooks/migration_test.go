@@ -397,3 +397,34 @@ func TestMigrationByOneHook(t *testing.T) {
 	s.pushes(0, "the database has moved from 1 to 2", "blue", "master", s.tag("schema-2"))
 	s.is(2)
 }
+
+// TestDatabaseExamined has doctor and plan look at the database and at the other
+// environment.
+func TestDatabaseExamined(t *testing.T) {
+	t.Parallel()
+	s := newShared(t, allHooks...)
+	says := func(want string, check ...string) {
+		t.Helper()
+		_, e := s.blue.doctor(t)
+		for _, f := range e.Findings {
+			if slices.Contains(check, f.Check) && strings.Contains(f.Text, want) && (f.Level == "ok") == (f.Fix == "") {
+				return
+			}
+		}
+		t.Errorf("doctor does not say %q, but %+v", want, e.Findings)
+	}
+	says("works with version 1", "database")
+	says("each of 1 other environments says what it serves", "peers")
+	if out := s.blue.run(s.blue.git, "bluegreen", "plan"); !strings.Contains(out, "plan: it works with version 1 of the database, as that is") {
+		t.Errorf("%s", out)
+	}
+	s.at(t, 2)
+	says("the database is at 2, and ", "database")
+	if out := s.blue.run(s.blue.git, "bluegreen", "plan"); !strings.Contains(out, "works with version 1 of the database, which is at 2") {
+		t.Errorf("%s", out)
+	}
+	must(t, os.WriteFile(filepath.Join(s.db, "version"), []byte("none"), 0o644))
+	says(`"none" is not a version`, "database")
+	must(t, os.Remove(filepath.Join(s.green.www, ".well-known/release.json")))
+	says("what green serves is not known", "peers")
+}

@@ -258,7 +258,7 @@ func (r *run) prepare(ctx context.Context) error {
 	if err != nil {
 		return &Failure{Reason: oneLine(err)}
 	}
-	works, err := r.fits(ctx, commit)
+	works, err := r.Fits(ctx, commit)
 	if err != nil {
 		return err
 	}
@@ -327,7 +327,7 @@ func (r *run) release(ctx context.Context) error {
 		return r.goBack(ctx, err)
 	}
 	// The database may have been migrated meanwhile, by another server.
-	if _, err := r.fits(ctx, r.deployed.Commit); err != nil {
+	if _, err := r.Fits(ctx, r.deployed.Commit); err != nil {
 		return r.goBack(ctx, err)
 	}
 	fault.Step("checked")

@@ -35,9 +35,9 @@ func (e *Environment) WorksWith(ctx context.Context, commit git.OID) (schema.Ran
 	return e.Database.Parse(commit.Short()+":"+e.Database.Manifest, data)
 }
 
-// fits refuses a commit that does not work with the database as it is now. It
+// Fits refuses a commit that does not work with the database as it is now. It
 // returns the versions that it works with, "" where there is no database.
-func (e *Environment) fits(ctx context.Context, commit git.OID) (works string, err error) {
+func (e *Environment) Fits(ctx context.Context, commit git.OID) (works string, err error) {
 	if e.Database == nil {
 		return "", nil
 	}

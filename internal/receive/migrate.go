@@ -104,7 +104,7 @@ func migrated(done *deploy.Migrated) outcome {
 }
 
 // printMigration says what a tag would do to the database.
-func (p *push) printMigration(ctx context.Context, d policy.Decision) error {
+func (p *push) printMigration(ctx context.Context, d policy.Decision) {
 	request, err := p.readMigration(ctx, d)
 	from := (*int)(nil)
 	if err == nil {
@@ -118,5 +118,4 @@ func (p *push) printMigration(ctx context.Context, d policy.Decision) error {
 	default:
 		p.console.Say("plan: %s would move the database from %d to %d", d.Ref, *from, request.To)
 	}
-	return nil
 }
