@@ -2,6 +2,7 @@
 #                 and bin/linux-arm64 for servers
 # make test       every test, as an ordinary user, offline once the modules are there
 # make lint       formatting, vet, staticcheck
+# make vuln       known vulnerabilities in what the programs call (from vuln.go.dev)
 # make fuzz       every fuzz target for FUZZTIME each
 # make faults     kills at every single step, and at system calls from outside, which
 #                 it also lets fail, for FAULTS each kind of deployment; a table of
@@ -31,7 +32,7 @@ GO       = go
 # The same source gives the same bytes, wherever it lies.
 BUILD    = CGO_ENABLED=0 GOFLAGS=-mod=readonly $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -buildid="
 
-.PHONY: all build native cross test lint fuzz faults e2e dist demo bench profile clean
+.PHONY: all build native cross test lint vuln fuzz faults e2e dist demo bench profile clean
 all: build
 
 build: native cross
@@ -66,6 +67,10 @@ lint:
 	$(GO) vet -tags profile ./...
 	$(GO) tool staticcheck ./...
 	$(GO) mod verify
+
+# Known vulnerabilities in what the programs call; its database is on the network.
+vuln:
+	$(GO) tool govulncheck ./...
 
 # Every fuzz target for FUZZTIME, or as many inputs: FUZZTIME=1000000x.
 FUZZTIME = 30s
