@@ -2,10 +2,12 @@
 #                 and bin/linux-arm64 for servers
 # make test       every test, as an ordinary user, offline once the modules are there
 # make lint       formatting, vet, staticcheck
+# make vuln       known vulnerabilities in what the programs call (from vuln.go.dev)
 # make fuzz       every fuzz target for FUZZTIME each
 # make faults     kills at every single step, and at system calls from outside, which
 #                 it also lets fail, for FAULTS each kind of deployment; a table of
-#                 what was struck and what was found then (apt-get install strace)
+#                 what was struck and what was found then (apt-get install strace);
+#                 and swaps directories for symlinks 100,000 times meanwhile
 # make e2e        what needs root and Debian packages: the README's walk-through on
 #                 two servers and a developer's machine that are one machine, and
 #                 the examples with a real nginx and a real cloud-init; under 5 min
@@ -30,7 +32,7 @@ GO       = go
 # The same source gives the same bytes, wherever it lies.
 BUILD    = CGO_ENABLED=0 GOFLAGS=-mod=readonly $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -buildid="
 
-.PHONY: all build native cross test lint fuzz faults e2e dist demo bench profile clean
+.PHONY: all build native cross test lint vuln fuzz faults e2e dist demo bench profile clean
 all: build
 
 build: native cross
@@ -66,6 +68,10 @@ lint:
 	$(GO) tool staticcheck ./...
 	$(GO) mod verify
 
+# Known vulnerabilities in what the programs call; its database is on the network.
+vuln:
+	$(GO) tool govulncheck ./...
+
 # Every fuzz target for FUZZTIME, or as many inputs: FUZZTIME=1000000x.
 FUZZTIME = 30s
 fuzz:
@@ -77,7 +83,7 @@ faults:
 	@mkdir -p dist
 	@BLUEGREEN_EVERY_STEP=1 BLUEGREEN_FAULTS=$(FAULTS) TMPDIR=$(or $(MEMORY),$${TMPDIR:-/tmp}) \
 		$(GO) test -count=1 -timeout 2h -parallel 4 -v \
-		-run '^(TestAtSystemCalls|TestKilledAtEveryStep|TestPromotionKilledAtEveryStep)$$' ./hooks >dist/faults.log || \
+		-run '^(TestAtSystemCalls|TestKilledAtEveryStep|TestPromotionKilledAtEveryStep|TestSwaps|TestBombs)$$' ./hooks >dist/faults.log || \
 		{ grep -v '^=== ' dist/faults.log; exit 1; }
 	@echo '| deployment | killed | recovery killed, too | calls failed | new commit after a kill | old one | mixed | not recovered |'
 	@echo '| --- | --: | --: | --: | --: | --: | --: | --: |'

@@ -29,8 +29,9 @@ type cloud struct {
 	blue, green *server
 	api         string
 	outside     *simulator.Forwarder
-	token       string // its file
-	first       string // the commit that both hold
+	token       string         // its file
+	first       string         // the commit that both hold
+	sites       map[int]string // the address of each droplet's web server
 }
 
 // newCloud makes a cloud. Lines of config go below [promotion], and may begin
@@ -47,19 +48,19 @@ func newCloud(t testing.TB, bin, config string, hooks ...string) *cloud {
 	c.api = url
 	c.blue, c.green = newServer(t, bin, "", hooks...), newServer(t, bin, "", hooks...)
 	c.green.name = "green"
-	sites := map[int]string{}
+	c.sites = map[int]string{}
 	for droplet, s := range map[int]*server{blueDroplet: c.blue, greenDroplet: c.green} {
 		site := httptest.NewServer(http.FileServer(http.Dir(s.www)))
 		t.Cleanup(site.Close)
-		sites[droplet] = site.Listener.Addr().String()
+		c.sites[droplet] = site.Listener.Addr().String()
 	}
-	c.outside, err = c.Forward(reservedIP, sites)
+	c.outside, err = c.Forward(reservedIP, c.sites)
 	must(t, err)
 	t.Cleanup(c.outside.Close)
 	c.token = filepath.Join(t.TempDir(), "token")
 	must(t, os.WriteFile(c.token, []byte(canary+"\n"), 0o600))
-	c.blue.configure(c.config(blueDroplet, sites, config))
-	c.green.configure(c.config(greenDroplet, sites, config))
+	c.blue.configure(c.config(blueDroplet, config))
+	c.green.configure(c.config(greenDroplet, config))
 	must(t, os.RemoveAll(c.green.dev))
 	c.green.dev = c.blue.dev
 	must(t, appendTo(filepath.Join(c.blue.dev, ".git/config"), remote("blue", c.blue.git)+remote("green", c.green.git)))
@@ -80,7 +81,7 @@ func must(t testing.TB, err error) {
 }
 
 // config is what both environments share, and the metadata of each.
-func (c *cloud) config(droplet int, sites map[int]string, more string) string {
+func (c *cloud) config(droplet int, more string) string {
 	c.Helper()
 	url, stop, err := simulator.Serve(c.Metadata(droplet))
 	must(c, err)
@@ -106,7 +107,7 @@ api_url = %q
 metadata_url = %q
 timeout = "20s"
 %s
-`, sites[droplet], c.outside.Addr(), reservedIP, blueDroplet, greenDroplet, c.token, c.api, url, more)
+`, c.sites[droplet], c.outside.Addr(), reservedIP, blueDroplet, greenDroplet, c.token, c.api, url, more)
 }
 
 // push runs git push to a remote. Whatever happens, the token is not shown.

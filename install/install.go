@@ -32,6 +32,7 @@ type Site struct {
 	Directory   string
 	Releases    string         // "" for none
 	Mounts      []string       // directories that must be mounted before recovery; written as they are
+	Writes      []string       // directories that recovery writes in and is kept to, written as they are; none to let it be
 	Server      string         // service of the web server that answers on 127.0.0.1; "" for none
 	IP          string         // of the promotion; "" for none
 	Droplets    map[string]int // with IP

@@ -47,9 +47,6 @@ func TestConfiguration(t *testing.T) {
 			t.Errorf("%s: %v\n%s", name, err, text)
 			continue
 		}
-		if err := c.Unsupported(); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
 		if c.Environment != site.Environment || c.Deploy.Branch != site.Branch || c.Deploy.Directory != site.Directory {
 			t.Errorf("%s: it is %+v", name, c)
 		}
@@ -112,6 +109,23 @@ func TestUnit(t *testing.T) {
 			t.Errorf("the unit has %q: %t\n%s", want, len(mounts) == 0, text)
 		}
 		verify(t, strings.Replace(text, "/usr/local/bin/bluegreen", "/bin/true", 1)) // it looks for the program
+	}
+}
+
+// TestUnitSandbox keeps recovery to the directories that it writes in, where it
+// does not need sudo.
+func TestUnitSandbox(t *testing.T) {
+	t.Parallel()
+	text := render(t, install.Unit, &install.Site{Repo: "/srv/app.git", User: "root", Writes: []string{"/srv/app.git", "/var/www/html"}})
+	for _, line := range []string{"ReadWritePaths=-/srv/app.git -/var/www/html", "ProtectSystem=strict", "NoNewPrivileges=yes"} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("the unit has no %q:\n%s", line, text)
+		}
+	}
+	verify(t, strings.Replace(text, "/usr/local/bin/bluegreen", "/bin/true", 1))
+	text = render(t, install.Unit, &install.Site{Repo: "/srv/app.git", User: "root"})
+	if strings.Contains(text, "NoNewPrivileges") || !strings.Contains(text, "ProtectSystem=full\n") {
+		t.Errorf("a unit that may use sudo:\n%s", text)
 	}
 }
 

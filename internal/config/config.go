@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -27,8 +28,6 @@ type Config struct {
 	Promotion   *Promotion        // nil without [promotion]
 	Peers       map[string]string // each other environment's name and its marker's url; nil without [peers]
 	Database    *Database         // nil without [database]
-
-	uses []use // what the file says beyond the defaults
 }
 
 // Deploy says what is deployed, and where to.
@@ -176,33 +175,18 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// Unsupported gives the first use of something that this version does not do
-// yet, as an *Error, or nil. A key that says what is the default anyway is no
-// use.
-func (c *Config) Unsupported() error {
-	for _, u := range c.uses {
-		for _, f := range later() {
-			if f.key != u.key || f.value != "" && f.value != u.value {
-				continue
-			}
-			msg := "is not in this version yet"
-			if f.value != "" {
-				msg = fmt.Sprintf("%q %s", f.value, msg)
-			}
-			return &Error{File: c.Path, Line: u.line, Key: u.key, Msg: msg}
-		}
+// Program names the first program that the configuration has run, "" where it has
+// none run. Such a program may need rights that the hooks themselves do not.
+func (c *Config) Program() string {
+	switch {
+	case len(c.Commands) > 0:
+		return "a [[command]]"
+	case slices.ContainsFunc(c.Health, func(h Health) bool { return len(h.Command) > 0 }):
+		return "a command check"
+	case c.Promotion != nil && c.Promotion.Provider == "command":
+		return "a command of [promotion]"
+	case c.Database != nil:
+		return "a command of [database]"
 	}
-	return nil
-}
-
-// feature is a key, or one value of a key.
-type feature struct{ key, value string }
-
-// later lists what this version reads and checks but does not do yet. Deleting
-// a row lifts the feature.
-func later() []feature {
-	return []feature{
-		{"peers", ""},
-		{"database", ""},
-	}
+	return ""
 }

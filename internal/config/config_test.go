@@ -390,32 +390,19 @@ func TestText(t *testing.T) {
 	}
 }
 
-func TestUnsupported(t *testing.T) {
-	const promotion = "[promotion]\nprovider='command'\nowner=['o']\nassign=['a','{to}']\n"
+func TestManifest(t *testing.T) {
 	for text, want := range map[string]string{
-		"": "",
-		"[deploy]\nreleases=''\nkeep=3\nshared=[]\nmarker=''\nsubdirectory=''":        "",
-		"[deploy]\nreleases='/srv/r'":                                                 "",
-		"[deploy]\nkeep=4\nreleases='/srv/r'":                                         "",
-		"[deploy]\nshared=['a']\nreleases='/srv/r'":                                   "",
-		"[deploy]\nmarker='a'\nsubdirectory='b'":                                      "",
-		promotion:                                                                     "",
-		"[peers]\ngreen='http://10.0.0.1/'":                                           "f:1: peers: is not in this version yet",
-		"[database]\nmanifest='m'\nversion=['v']\nmigrate=['{version}']":              "f:1: database: is not in this version yet",
-		"[[health]]\ntcp='a:1'\n[[health]]\nat='promoted'\ntcp='a:1'\n" + promotion:   "",
-		"[[command]]\nrun=['a']\nat='promoted'\n" + promotion:                         "",
-		"[[command]]\nrun=['a']\nat='promoting'\n" + promotion:                        "",
-		"[[command]]\nrun=['a']\nat='staged'\n[deploy]\nreleases='/srv/r'":            "",
-		"[[command]]\nrun=['a']\nat='rolled-back'\n[[health]]\ntcp='a:1'\n[deploy]\n": "",
+		"works_with = '3..4'":             "3..4",
+		"works_with = '4' # since then":   "4",
+		"":                                "schema.toml:1: works_with: is missing",
+		"works_with = 4":                  "schema.toml:1: works_with: 4 is an integer, want a string",
+		"works_with = '4'\nworks = 5":     "schema.toml:2: works: unknown key",
+		"works_with = ":                   "schema.toml:1: works_with: unexpected EOF; expected value",
+		"works_with = '4'\n[deploy]\na=1": "schema.toml:2: deploy: unknown key",
 	} {
-		c, err := Parse("f", []byte(text), "blue")
-		if err != nil {
-			t.Errorf("%q: %v", text, err)
-			continue
-		}
-		err = c.Unsupported()
-		if got := fmt.Sprint(err); err == nil && want != "" || err != nil && got != want {
-			t.Errorf("%q:\ngot  %s\nwant %s", text, got, want)
+		works, err := Manifest("schema.toml", []byte(text))
+		if got := fmt.Sprint(err); err == nil && works != want || err != nil && got != want {
+			t.Errorf("%q: %q, %v; want %s", text, works, err, want)
 		}
 	}
 }
@@ -442,12 +429,7 @@ func TestExamples(t *testing.T) {
 		t.Fatalf("no examples, %v", err)
 	}
 	for _, file := range files {
-		c, err := Load(file, "blue")
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		if err := c.Unsupported(); err != nil {
+		if _, err := Load(file, "blue"); err != nil {
 			t.Error(err)
 		}
 	}
@@ -469,10 +451,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := Parse("bluegreen.toml", data, "host")
-		if err == nil {
-			err = c.Unsupported()
-		}
+		_, err := Parse("bluegreen.toml", data, "host")
 		if err == nil {
 			return
 		}

@@ -22,14 +22,6 @@ type document struct {
 	file  string
 	lines map[string]int // of each path, such as `health[1].url`
 	errs  []*Error
-	uses  []use
-}
-
-// use is a table of the file, or a key that says something else than the default.
-type use struct {
-	key   string
-	value string // "" where it is not a string
-	line  int
 }
 
 // decode gives what data holds, and takes note of where. It refuses text that
@@ -119,13 +111,6 @@ func (t *table) fail(key, format string, args ...any) {
 	t.doc.fail(join(t.path, key), join(t.key, key), fmt.Sprintf(format, args...))
 }
 
-// note keeps that key says something.
-func (t *table) note(key string, value any) {
-	s, _ := value.(string)
-	t.changed = append(t.changed, key)
-	t.doc.uses = append(t.doc.uses, use{key: join(t.key, key), value: s, line: t.doc.line(join(t.path, key))})
-}
-
 // given reports whether the file has key.
 func (t *table) given(key string) bool {
 	_, ok := t.values[key]
@@ -162,7 +147,7 @@ func read[T any](t *table, key string, to *T, convert func(any) (T, error)) {
 		return
 	}
 	if !reflect.DeepEqual(value, *to) {
-		t.note(key, t.values[key])
+		t.changed = append(t.changed, key)
 	}
 	*to = value
 }
@@ -199,7 +184,7 @@ func (t *table) table(key string) *table {
 		return sub
 	}
 	sub.values = values
-	t.note(key, nil)
+	t.changed = append(t.changed, key)
 	return sub
 }
 

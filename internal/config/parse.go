@@ -29,9 +29,23 @@ func Parse(name string, data []byte, environment string) (*Config, error) {
 	if err := doc.first(); err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(doc.uses, func(a, b use) int { return cmp.Compare(a.line, b.line) })
-	c.uses = doc.uses
 	return c, nil
+}
+
+// Manifest reads what a release says of the database in the file that
+// database.manifest names: the versions that it works with, such as "3..4". name
+// is what errors call the file; every error is an *Error.
+func Manifest(name string, data []byte) (worksWith string, err error) {
+	doc := &document{file: name}
+	values, err := doc.decode(data)
+	if err != nil {
+		return "", err
+	}
+	top := &table{doc: doc, values: values}
+	read(top, "works_with", &worksWith, text(noNUL))
+	top.require("works_with")
+	top.unknown()
+	return worksWith, doc.first()
 }
 
 // sections are the tables of one file, kept for the checks across keys.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"bluegreen/internal/durable"
@@ -15,6 +16,7 @@ import (
 	"bluegreen/internal/health"
 	"bluegreen/internal/journal"
 	"bluegreen/internal/lock"
+	"bluegreen/internal/peer"
 	"bluegreen/internal/release"
 	"bluegreen/internal/worktree"
 )
@@ -38,9 +40,19 @@ type Environment struct {
 	Marker string
 	// Promotion says how the traffic comes here; nil where it does not.
 	Promotion *Promotion
+	// Database is the one that the environments share; nil where there is none
+	// to look after.
+	Database *Database
+	// Peers are the other environments that can be asked what they serve.
+	Peers []*peer.Peer
+	// Others are the names of all other environments that are known.
+	Others []string
 	// Rebuild lets a recovery write the web root anew when it is not the
 	// directory that the interrupted deployment was recorded for.
 	Rebuild bool
+	// Confine keeps this process from writing elsewhere, for good; nil for one
+	// that goes on to other work.
+	Confine func(context.Context) error
 	// Observe is told what happens as it happens, from any goroutine. It must
 	// not block.
 	Observe func(Notice)
@@ -146,6 +158,12 @@ func (e *Environment) Begin(ctx context.Context, who string, wait time.Duration)
 		waited = true
 		e.Observe(Notice{Kind: Doing, Text: "waiting: " + b.Describe()})
 	})
+	if errors.Is(err, os.ErrNotExist) {
+		// Where the web root is gone, what a crash interrupted cannot be settled.
+		if t, unread := e.Journal.Unfinished(); t != nil && unread == nil {
+			return nil, cannotRecover(err, remount(t))
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -156,6 +174,13 @@ func (e *Environment) Begin(ctx context.Context, who string, wait time.Duration)
 		return nil, err
 	}
 	e.FindLive()
+	if e.Confine != nil {
+		// What was recovered may have been begun for other directories.
+		if err := e.Confine(ctx); err != nil {
+			s.End()
+			return nil, err
+		}
+	}
 	return s, nil
 }
 
@@ -230,17 +255,21 @@ func (r *run) prepare(ctx context.Context) error {
 		return &Unknown{Reason: "the records of this server are damaged", Err: err}
 	}
 	commit, source, err := r.admit(ctx, r.request.Commit)
-	if err == nil {
-		err = r.planSource(ctx, source)
-	}
 	if err != nil {
+		return &Failure{Reason: oneLine(err)}
+	}
+	works, err := r.Fits(ctx, commit)
+	if err != nil {
+		return err
+	}
+	if err := r.planSource(ctx, source); err != nil {
 		return &Failure{Reason: oneLine(err)}
 	}
 	r.event.Previous = r.previous(ctx, r.held)
 	r.event.Files = journal.Files{Written: len(r.plan.Writes), Deleted: len(r.plan.Deletes)}
 	r.deployed = journal.Deployed{Commit: commit, Tree: r.plan.Tree, Previous: r.event.Previous,
 		Subdirectory: r.Worktree.Subdirectory, Conversions: r.plan.Conversions,
-		Directory: r.Worktree.Dir, Marker: r.Marker, Elsewhere: r.others(r.held)}
+		WorksWith: works, Directory: r.Worktree.Dir, Marker: r.Marker, Elsewhere: r.others(r.held)}
 	if r.held != nil && r.event.Previous == commit {
 		r.deployed.Previous = r.held.Previous // the same commit again: the way back stays
 		r.deployed.Tag = r.held.Tag
@@ -295,6 +324,10 @@ func (r *run) release(ctx context.Context) error {
 	}
 	r.enter("checking")
 	if err := r.check(ctx); err != nil {
+		return r.goBack(ctx, err)
+	}
+	// The database may have been migrated meanwhile, by another server.
+	if _, err := r.Fits(ctx, r.deployed.Commit); err != nil {
 		return r.goBack(ctx, err)
 	}
 	fault.Step("checked")

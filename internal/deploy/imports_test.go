@@ -26,9 +26,9 @@ var layers = map[string][]string{
 	"internal/install":            {"install", "internal/broker", "internal/command", "internal/config", "internal/digitalocean", "internal/index", "internal/install/authorized", "internal/install/host", "internal/install/sudoers", "internal/lock"},
 	"internal/install/host":       {"internal/command", "internal/durable"},
 	"internal/doctor":             {"internal/broker", "internal/command", "internal/deploy", "internal/digitalocean", "internal/environment", "internal/git", "internal/health", "internal/install", "internal/install/authorized", "internal/install/host", "internal/install/sudoers", "internal/journal", "internal/lock", "internal/promotion", "internal/release", "internal/version"},
-	"internal/receive":            {"internal/command", "internal/console", "internal/deploy", "internal/environment", "internal/git", "internal/journal", "internal/lock", "internal/policy", "internal/profile", "internal/tree", "internal/version", "internal/worktree"},
-	"internal/environment":        {"internal/broker", "internal/config", "internal/deploy", "internal/digitalocean", "internal/git", "internal/health", "internal/journal", "internal/policy", "internal/promotion", "internal/release", "internal/worktree"},
-	"internal/deploy":             {"internal/command", "internal/durable", "internal/fault", "internal/git", "internal/health", "internal/journal", "internal/lock", "internal/promotion", "internal/release", "internal/tree", "internal/worktree"},
+	"internal/receive":            {"internal/command", "internal/console", "internal/deploy", "internal/environment", "internal/git", "internal/journal", "internal/lock", "internal/policy", "internal/profile", "internal/schema", "internal/version", "internal/worktree"},
+	"internal/environment":        {"internal/broker", "internal/config", "internal/confine", "internal/deploy", "internal/digitalocean", "internal/git", "internal/health", "internal/journal", "internal/peer", "internal/policy", "internal/promotion", "internal/release", "internal/schema", "internal/worktree"},
+	"internal/deploy":             {"internal/command", "internal/durable", "internal/fault", "internal/git", "internal/health", "internal/journal", "internal/lock", "internal/peer", "internal/promotion", "internal/release", "internal/schema", "internal/tree", "internal/worktree"},
 	"internal/release":            {"internal/durable", "internal/fault", "internal/git", "internal/index", "internal/tree", "internal/worktree"},
 	"internal/broker":             {"internal/command", "internal/promotion"},
 	"internal/digitalocean":       {"internal/promotion", "internal/version"},
@@ -42,10 +42,13 @@ var layers = map[string][]string{
 	"internal/worktree":           {"internal/durable", "internal/fault", "internal/git", "internal/index", "internal/tree"},
 	"internal/index":              {"internal/git", "internal/tree"},
 	"internal/health":             {"internal/command"},
+	"internal/schema":             {"internal/command"},
+	"internal/peer":               {"internal/git", "internal/schema"},
 	"internal/policy":             {"internal/git"},
 	"internal/tree":               {"internal/git"},
 	"internal/command":            {},
 	"internal/config":             {},
+	"internal/confine":            {},
 	"internal/console":            {},
 	"internal/durable":            {},
 	"internal/fault":              {},
@@ -59,19 +62,20 @@ var layers = map[string][]string{
 
 // doors lists the modules of others that only some packages may import.
 var doors = map[string][]string{
-	"github.com/BurntSushi/toml":      {"internal/config"},
-	"github.com/go-git/go-git/v5":     {"internal/receive"},
-	"github.com/go-git/go-billy/v5":   {},
-	"github.com/spf13/cobra":          {"internal/operator"},
-	"github.com/digitalocean/godo":    {"internal/digitalocean"},
-	"github.com/getkin/kin-openapi":   {},
-	"github.com/hashicorp/hcl/v2":     {},
-	"github.com/oasdiff/yaml3":        {},
-	"github.com/rogpeppe/go-internal": {},
-	"github.com/zclconf/go-cty":       {},
-	"net/http":                        {"internal/digitalocean", "internal/doctor", "internal/health", "internal/simulator", "examples/demo"},
-	"runtime/pprof":                   {"internal/profile"},
-	"testing":                         {"internal/gittest"},
+	"github.com/BurntSushi/toml":          {"internal/config"},
+	"github.com/go-git/go-git/v5":         {"internal/receive"},
+	"github.com/go-git/go-billy/v5":       {},
+	"github.com/landlock-lsm/go-landlock": {"internal/confine"},
+	"github.com/spf13/cobra":              {"internal/operator"},
+	"github.com/digitalocean/godo":        {"internal/digitalocean"},
+	"github.com/getkin/kin-openapi":       {},
+	"github.com/hashicorp/hcl/v2":         {},
+	"github.com/oasdiff/yaml3":            {},
+	"github.com/rogpeppe/go-internal":     {},
+	"github.com/zclconf/go-cty":           {},
+	"net/http":                            {"internal/digitalocean", "internal/doctor", "internal/health", "internal/peer", "internal/simulator", "examples/demo"},
+	"runtime/pprof":                       {"internal/profile"},
+	"testing":                             {"internal/gittest"},
 }
 
 // TestImports holds the direction of imports. A new edge is a decision: it goes
@@ -158,7 +162,7 @@ func TestLayers(t *testing.T) {
 	for _, pkg := range slices.Sorted(maps.Keys(layers)) {
 		measure(pkg, nil)
 	}
-	for _, leaf := range []string{"command", "config", "console", "durable", "fault", "git", "lock", "version"} {
+	for _, leaf := range []string{"command", "config", "console", "durable", "fault", "inflate", "lock", "version"} {
 		if height["internal/"+leaf] != 0 {
 			t.Errorf("%s is no leaf", leaf)
 		}

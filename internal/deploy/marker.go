@@ -39,7 +39,11 @@ func (e *Environment) writeMarker(w *worktree.Worktree, now *journal.Deployed) e
 	var data bytes.Buffer
 	out := json.NewEncoder(&data)
 	out.SetEscapeHTML(false) // a check looks for a tag as it is
-	if err := out.Encode(marker{Commit: now.Commit, Environment: e.Name, DeployedAt: now.At, Tag: now.Tag}); err != nil {
+	says := marker{Commit: now.Commit, Environment: e.Name, DeployedAt: now.At, Tag: now.Tag}
+	if now.WorksWith != "" {
+		says.WorksWith = &now.WorksWith
+	}
+	if err := out.Encode(says); err != nil {
 		return fmt.Errorf("writing the marker: %w", err)
 	}
 	return w.WriteMarker(now.Marker, data.Bytes())

@@ -263,16 +263,11 @@ func neutral(checks []health.Check, address string, within time.Duration) []heal
 // askOther asks an environment whose release is not known here, at its own
 // address, whether it answers.
 func (p *promoting) askOther(ctx context.Context, other string, within time.Duration) error {
-	address, err := "", error(nil)
-	if p.Promotion.Address != nil {
-		address, err = p.Promotion.Address(ctx, other)
-	}
-	if err != nil || address == "" {
+	address, results := p.answersOf(ctx, other, within)
+	if address == "" {
 		p.Observe(Notice{Kind: Doing, Text: fmt.Sprintf("%s cannot be asked whether it is healthy: its address is not known here", other)})
 		return nil
 	}
-	results := health.Run(ctx, neutral(p.Promotion.Checks, address, within), health.Subject{Environment: other,
-		Env: p.variablesOf(other, "", "", git.OID{}, git.OID{}), Dir: p.Worktree.Dir}, nil)
 	for i, r := range results {
 		if !r.Healthy && !r.Answered {
 			// It may well serve the traffic all the same, on another address or
@@ -290,4 +285,18 @@ func (p *promoting) askOther(ctx context.Context, other string, within time.Dura
 		return failure
 	}
 	return nil
+}
+
+// answersOf asks an environment the checks of the outside at its own address, ""
+// where that is not known.
+func (p *promoting) answersOf(ctx context.Context, other string, within time.Duration) (address string, results []health.Result) {
+	if p.Promotion.Address == nil {
+		return "", nil
+	}
+	address, err := p.Promotion.Address(ctx, other)
+	if err != nil || address == "" {
+		return "", nil
+	}
+	return address, health.Run(ctx, neutral(p.Promotion.Checks, address, within), health.Subject{Environment: other,
+		Env: p.variablesOf(other, "", "", git.OID{}, git.OID{}), Dir: p.Worktree.Dir}, nil)
 }

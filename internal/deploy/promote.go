@@ -156,7 +156,13 @@ func (p *promoting) admit(ctx context.Context) error {
 	p.event.From = p.move.From
 	if p.request.To != p.Name && !p.move.Already && !p.request.Unasked {
 		p.enter("checking")
+		if err := p.otherFits(ctx, p.request.To); err != nil {
+			return err
+		}
 		return p.askOther(ctx, p.request.To, brief)
+	}
+	if !p.move.Already {
+		p.showWayBack(ctx)
 	}
 	return nil
 }
@@ -195,6 +201,9 @@ func (p *promoting) admitCommit(ctx context.Context) error {
 	}
 	p.event.Commit = held.Commit
 	p.enter("checking")
+	if _, err := p.Fits(ctx, held.Commit); err != nil {
+		return err
+	}
 	if len(p.Checks) == 0 {
 		p.Observe(Notice{Kind: Hint, Text: "add [[health]] checks to bluegreen.toml, so that only a healthy release is promoted"})
 		return nil

@@ -39,6 +39,9 @@ func (s *Session) recover(ctx context.Context) error {
 	if err != nil {
 		return cannotRecover(err, "")
 	}
+	if err := s.recoverMigration(ctx); err != nil {
+		return err
+	}
 	part := rec != nil && t != nil && rec.Deployment == t.ID
 	if rec != nil && !part {
 		if err := s.recoverPromotion(ctx, rec); err != nil {
@@ -73,8 +76,7 @@ func (s *Session) recover(ctx context.Context) error {
 	}
 	completed, err := r.run(ctx)
 	if errors.Is(err, worktree.ErrMoved) {
-		return cannotRecover(err, fmt.Sprintf("if %s is only not mounted, mount it and run \"bluegreen recover\"; "+
-			"if it was made anew, run \"bluegreen recover --rebuild\"", t.Work.Directory))
+		return cannotRecover(err, remount(t))
 	}
 	if err != nil {
 		return cannotRecover(err, "")
@@ -103,6 +105,12 @@ func (e *Environment) cleanUp() {
 	if err != nil {
 		e.Observe(Notice{Kind: Warning, Text: err.Error()})
 	}
+}
+
+// remount says what to do when the web root is not what it was.
+func remount(t *journal.Transaction) string {
+	return fmt.Sprintf("if %s is only not mounted, mount it and run \"bluegreen recover\"; "+
+		"if it was made anew, run \"bluegreen recover --rebuild\"", t.Work.Directory)
 }
 
 func cannotRecover(err error, hint string) error {
@@ -240,6 +248,9 @@ func (r *recovery) healthy(ctx context.Context) bool {
 	err := r.RunCommands(ctx, "deployed", env)
 	if err == nil && len(r.Checks) > 0 {
 		err = verdict(r.Ask(ctx, r.t.Deployed.Commit, env))
+	}
+	if err == nil {
+		_, err = r.Fits(ctx, r.t.Deployed.Commit)
 	}
 	if err != nil {
 		r.Observe(Notice{Kind: Warning, Text: oneLine(err)})

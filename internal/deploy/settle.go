@@ -38,7 +38,7 @@ func (p *promoting) settle(ctx context.Context, refs []git.RefUpdate) (reason st
 	if err := p.acquire(ctx); err != nil {
 		return "", err
 	}
-	if err := p.awaitProcess(ctx); err != nil {
+	if err := awaitProcess(ctx, p.record.Process, p.record.Start, p.Promotion.Mover.Timeout); err != nil {
 		return "", err
 	}
 	wanted := to
@@ -99,19 +99,19 @@ func (p *promoting) succeeded(ctx context.Context, refs []git.RefUpdate) (bool, 
 	return p.record.Course == journal.Moved || len(refs) > 0 && p.record.Course == journal.Moving, nil
 }
 
-// awaitProcess waits for a program of the operator's that was moving the
-// traffic, and has outlived us.
-func (p *promoting) awaitProcess(ctx context.Context) error {
-	deadline := time.Now().Add(p.Promotion.Mover.Timeout)
-	for command.Runs(p.record.Process, p.record.Start) {
+// awaitProcess waits for a program of the operator's that was at work, and has
+// outlived us.
+func awaitProcess(ctx context.Context, pid int, start string, within time.Duration) error {
+	deadline := time.Now().Add(within)
+	for command.Runs(pid, start) {
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 		if time.Now().After(deadline) {
-			return &Unknown{Reason: "nobody can tell where the traffic goes",
-				Err: fmt.Errorf("the program that moves it is still running (process %d)", p.record.Process)}
+			return &Unknown{Reason: "nobody can tell what comes of it",
+				Err: fmt.Errorf("the program that does it is still running (process %d)", pid)}
 		}
 	}
 	return nil

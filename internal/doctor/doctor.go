@@ -186,6 +186,12 @@ func (x *exam) checks() []check {
 		add(check{"head", x.head}, check{"web root", x.webRoot}, check{"space", x.space}, check{"private /tmp", x.privateTmp})
 		if !stranger {
 			add(check{"state", x.state}, check{"health", x.health})
+			if x.env.Database != nil {
+				add(check{"database", x.database})
+			}
+		}
+		if len(x.env.Peers) > 0 || x.env.Database != nil {
+			add(check{"peers", x.peers})
 		}
 		if p := x.env.Config.Promotion; p != nil {
 			if p.Provider == "digitalocean" {
@@ -199,6 +205,7 @@ func (x *exam) checks() []check {
 		if !stranger {
 			add(check{"sudo", x.sudo})
 		}
+		add(check{"confinement", x.confinement})
 	}
 	add(check{"boot", x.boot}, check{"keys", x.keys})
 	return all

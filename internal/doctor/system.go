@@ -176,3 +176,15 @@ func (x *exam) sudoCommands() [][]string {
 	}
 	return sudo
 }
+
+// confinement tells what a deployment could write to, were it led astray.
+func (x *exam) confinement(ctx context.Context) []Finding {
+	dirs, links, free := x.env.Confinement(ctx)
+	if free != "" {
+		return or(nil, "deployments are not confined: %s", free)
+	}
+	if len(links) > 0 {
+		return or(nil, "the kernel keeps deployments to %s, and to links in %s", strings.Join(dirs, ", "), strings.Join(links, ", "))
+	}
+	return or(nil, "the kernel keeps deployments to %s", strings.Join(dirs, ", "))
+}

@@ -4,8 +4,10 @@ package environment
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"bluegreen/internal/config"
@@ -13,8 +15,10 @@ import (
 	"bluegreen/internal/git"
 	"bluegreen/internal/health"
 	"bluegreen/internal/journal"
+	"bluegreen/internal/peer"
 	"bluegreen/internal/policy"
 	"bluegreen/internal/release"
+	"bluegreen/internal/schema"
 	"bluegreen/internal/worktree"
 )
 
@@ -24,7 +28,8 @@ const ConfigFile = "bluegreen.toml"
 // An Environment is a repository, its configuration and its state.
 type Environment struct {
 	*deploy.Environment
-	Config *config.Config
+	Config   *config.Config
+	confined bool // this process is
 }
 
 // Open reads the configuration of the repository at dir. environ is the
@@ -40,9 +45,6 @@ func Open(dir string, environ []string, observe func(deploy.Notice)) (*Environme
 	}
 	cfg, err := config.Load(filepath.Join(repo.Dir, ConfigFile), host)
 	if err != nil {
-		return nil, err
-	}
-	if err := cfg.Unsupported(); err != nil {
 		return nil, err
 	}
 	if cfg.Promotion != nil && cfg.Promotion.Signers != "" {
@@ -70,12 +72,44 @@ func Open(dir string, environ []string, observe func(deploy.Notice)) (*Environme
 	for _, c := range cfg.Commands {
 		e.Commands = append(e.Commands, deploy.Command{At: c.At, Run: c.Run, Timeout: c.Timeout})
 	}
+	if cfg.Database != nil {
+		e.Database = databaseOf(cfg.Database, e.Worktree.Dir)
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Peers)) {
+		e.Peers = append(e.Peers, &peer.Peer{Name: name, URL: cfg.Peers[name]})
+	}
 	if cfg.Promotion != nil {
+		for name := range cfg.Promotion.Droplets {
+			if name != e.Name {
+				e.Others = append(e.Others, name)
+			}
+		}
 		if e.Promotion, err = promotionOf(cfg, e, environ); err != nil {
 			return nil, err
 		}
 	}
-	return &Environment{Environment: e, Config: cfg}, nil
+	env := &Environment{Environment: e, Config: cfg}
+	e.Confine = env.confine
+	return env, nil
+}
+
+// databaseOf makes ready what [database] describes. Nobody is asked yet.
+func databaseOf(c *config.Database, dir string) *deploy.Database {
+	return &deploy.Database{
+		Database: schema.Database{VersionArgv: c.Version, MigrateArgv: c.Migrate, Dir: dir, Timeout: c.Timeout},
+		Manifest: c.Manifest, Lock: "migration by " + strings.Join(c.Migrate, " "),
+		Parse: func(name string, data []byte) (schema.Range, error) {
+			text, err := config.Manifest(name, data)
+			if err != nil {
+				return schema.Range{}, err
+			}
+			r, err := schema.ParseRange(text)
+			if err != nil {
+				return r, fmt.Errorf("%s: works_with: %w", name, err)
+			}
+			return r, nil
+		},
+	}
 }
 
 // checks are the health checks for one moment.
@@ -99,6 +133,9 @@ func (e *Environment) Rules() policy.Rules {
 	rules := policy.Rules{Branch: e.Config.Deploy.Branch}
 	if e.Config.Promotion != nil {
 		rules.Tags = e.Config.Promotion.Tags
+	}
+	if e.Config.Database != nil {
+		rules.SchemaTags = e.Config.Database.Tags
 	}
 	return rules
 }

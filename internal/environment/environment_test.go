@@ -113,7 +113,7 @@ run = ["again"]
 // TestNothingTouched opens what is not in order, and finds it as it was.
 func TestNothingTouched(t *testing.T) {
 	t.Parallel()
-	for _, text := range []string{"[deploy]\nbrnach = 1\n", "[peers]\ngreen = \"http://10.0.0.1/\"\n", "[database]\nmanifest = \"m\"\nversion = [\"v\"]\nmigrate = [\"{version}\"]\n", "\x00"} {
+	for _, text := range []string{"[deploy]\nbrnach = 1\n", "[peers]\ngreen = \"ftp://10.0.0.1/\"\n", "\x00"} {
 		_, repo, err := open(t, text)
 		var wrong *config.Error
 		if !errors.As(err, &wrong) {

@@ -381,19 +381,18 @@ func (b *batch) failed(err error) error {
 	return &Error{Command: "cat-file", Stderr: strings.TrimSpace(b.stderr.String()), Err: err}
 }
 
-// Sizes is Repository.Sizes, in this process where that is the shorter way;
-// then it does not tell blobs from other objects.
+// Sizes is Repository.Sizes, in this process where that is the shorter way.
 func (o *Objects) Sizes(oids []OID) ([]int64, error) {
 	if o.store == nil || len(oids) > inProcess {
 		return o.repo.Sizes(o.ctx, oids)
 	}
 	sizes := make([]int64, len(oids))
 	for i, oid := range oids {
-		size, err := int64(0), errNotPlain
+		kind, size, err := "", int64(0), errNotPlain
 		if int(oid.size) == o.store.hashSize {
-			size, err = o.store.size(oid)
+			kind, size, err = o.store.size(oid)
 		}
-		if err != nil {
+		if err != nil || kind != "blob" {
 			return o.repo.Sizes(o.ctx, oids) // git says what is wrong with it
 		}
 		sizes[i] = size

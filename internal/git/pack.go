@@ -200,6 +200,13 @@ type packedHead struct {
 	base    place // of a delta
 }
 
+func (h packedHead) isDelta() bool { return h.kind == offsetDelta || h.kind == nameDelta }
+
+// name is the type's, "" for a delta and for what is none.
+func (h packedHead) name() string {
+	return [8]string{1: "commit", 2: "tree", 3: "blob", 4: "tag"}[h.kind]
+}
+
 // A window is the part of a pack that was read last. Objects that are written one
 // after the other lie side by side in it.
 type window struct {
@@ -326,7 +333,7 @@ func (s *store) packed(wanted place, buffer *[]byte) (plainObject, error) {
 			return plainObject{}, errNotPlain
 		}
 		var data []byte
-		if whole := len(deltas) == 0 && h.kind < offsetDelta; whole && buffer != nil {
+		if len(deltas) == 0 && !h.isDelta() && buffer != nil {
 			*buffer = slices.Grow((*buffer)[:0], int(h.size))[:h.size]
 			data = *buffer
 		} else {
@@ -335,20 +342,20 @@ func (s *store) packed(wanted place, buffer *[]byte) (plainObject, error) {
 		if err := s.unpack(h, data); err != nil {
 			return plainObject{}, err
 		}
-		switch h.kind {
-		case offsetDelta, nameDelta:
+		if h.isDelta() {
 			deltas = append(deltas, data)
 			at = h.base
-		case 1, 2, 3, 4:
-			object := plainObject{[...]string{1: "commit", 2: "tree", 3: "blob", 4: "tag"}[h.kind], data}
-			if len(deltas) == 0 && buffer != nil {
-				return object, nil
-			}
-			s.keep(at, object)
-			return s.build(wanted, object, deltas)
-		default:
+			continue
+		}
+		if h.name() == "" {
 			return plainObject{}, fmt.Errorf("type %d: %w", h.kind, errNotPlain)
 		}
+		object := plainObject{h.name(), data}
+		if len(deltas) == 0 && buffer != nil {
+			return object, nil
+		}
+		s.keep(at, object)
+		return s.build(wanted, object, deltas)
 	}
 }
 
@@ -377,13 +384,32 @@ func (s *store) build(wanted place, object plainObject, deltas [][]byte) (plainO
 	return plainObject{object.kind, slices.Clip(object.data)}, nil
 }
 
-// packedSize returns the size of an object in a pack.
-func (s *store) packedSize(at place) (int64, error) {
+// packedSize returns the type and the size of an object in a pack.
+func (s *store) packedSize(at place) (kind string, size int64, err error) {
 	h, err := s.head(at)
-	if err != nil || h.kind != offsetDelta && h.kind != nameDelta {
-		return h.size, err
+	if err != nil {
+		return "", 0, err
 	}
-	in, err := s.view(place{at.pack, h.content}, windowSize)
+	if size = h.size; h.isDelta() {
+		if size, err = s.resultSize(h); err != nil {
+			return "", 0, err
+		}
+	}
+	for deltas := 0; h.isDelta(); deltas++ { // the type is that of the first base
+		if h, err = s.head(h.base); err != nil || deltas == maxDeltas {
+			return "", 0, cmp.Or(err, errNotPlain)
+		}
+	}
+	if kind = h.name(); kind == "" {
+		return "", 0, fmt.Errorf("type %d: %w", h.kind, errNotPlain)
+	}
+	return kind, size, nil
+}
+
+// resultSize reads what size a delta leads to: it begins with the size of its base
+// and its own result's.
+func (s *store) resultSize(h packedHead) (int64, error) {
+	in, err := s.view(place{h.base.pack, h.content}, windowSize)
 	if err != nil {
 		return 0, err
 	}
@@ -391,7 +417,6 @@ func (s *store) packedSize(at place) (int64, error) {
 	if err := s.inflate(); err != nil {
 		return 0, err
 	}
-	// A delta begins with the size of its base and its own result's.
 	begin := make([]byte, min(h.size, 20))
 	if _, err := io.ReadFull(s.inflater, begin); err != nil {
 		return 0, err

@@ -90,23 +90,23 @@ func (s *store) read(oid OID, buffer *[]byte) (plainObject, error) {
 	return s.packed(at, buffer)
 }
 
-// size returns the size of an object.
-func (s *store) size(oid OID) (int64, error) {
+// size returns the type and the size of an object.
+func (s *store) size(oid OID) (kind string, size int64, err error) {
 	for _, dir := range s.dirs {
 		f, err := os.Open(loosePath(dir, oid))
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return 0, err
+			return "", 0, err
 		}
 		defer f.Close()
-		_, size, _, err := s.looseHeader(f)
-		return size, err
+		kind, size, _, err = s.looseHeader(f)
+		return kind, size, err
 	}
 	at, err := s.find(oid)
 	if err != nil {
-		return 0, err
+		return "", 0, err
 	}
 	return s.packedSize(at)
 }

@@ -90,7 +90,7 @@ func TestStore(t *testing.T) {
 				if object, err := s.read(oid, nil); err != nil || object.kind != o.kind || string(object.data) != o.data {
 					t.Fatalf("%s: %q of %d bytes, %v; want %q of %d", oid, object.kind, len(object.data), err, o.kind, len(o.data))
 				}
-				if size, err := s.size(oid); err != nil || size != int64(len(o.data)) {
+				if kind, size, err := s.size(oid); err != nil || kind != o.kind || size != int64(len(o.data)) {
 					t.Fatalf("%s: %d bytes, %v; want %d", oid, size, err, len(o.data))
 				}
 			}

@@ -51,9 +51,6 @@ var attributeChanges = []change{
 	{"attributes are executable", func(g *generator) bool {
 		return g.put(g.attributesPath(), Node{Executable, g.attributes().Data})
 	}},
-	{"attributes are a directory", func(g *generator) bool {
-		return g.put(g.attributesPath()+"/x.txt", g.content())
-	}},
 	{"attributes with CRLF", func(g *generator) bool {
 		return g.put(g.attributesPath(), Node{File, strings.ReplaceAll(g.attributes().Data, "\n", "\r\n")})
 	}},
@@ -99,7 +96,7 @@ func AttributeHistory(seed uint64, n int) ([]Tree, map[string]int) {
 
 // attributesPath is where attributes may be, whatever is there.
 func (g *generator) attributesPath() string {
-	if dir := g.pickDir(); dir != "" && g.IntN(2) == 0 && !strings.HasSuffix(dir, ".gitattributes") {
+	if dir := g.pickDir(); dir != "" && g.IntN(2) == 0 {
 		return dir + "/.gitattributes"
 	}
 	return ".gitattributes"

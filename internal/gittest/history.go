@@ -207,9 +207,10 @@ func (g *generator) pickDir() string {
 	return slices.Sorted(maps.Keys(dirs))[g.IntN(len(dirs))]
 }
 
-// put sets path, and removes what cannot be beside it.
+// put sets path, and removes what cannot be beside it. Attributes are files for
+// git's strict check.
 func (g *generator) put(path string, node Node) bool {
-	if path == "" {
+	if path == "" || strings.Contains(path, ".gitattributes/") || strings.HasSuffix(path, ".gitattributes") && node.Mode == Gitlink {
 		return false
 	}
 	g.removeDir(path)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	templates "bluegreen/install"
@@ -27,14 +28,31 @@ func WantsPath(repo string) string {
 }
 
 func (i *Installation) unit() (string, error) {
+	d := i.cfg.Deploy
 	site := &templates.Site{Repo: i.o.Repo, User: i.o.User, Mounts: []string{i.o.Repo}}
-	// systemd gives %, \, quotes and spaces a meaning of their own.
-	if dir := i.cfg.Deploy.Directory; !strings.ContainsFunc(dir, func(r rune) bool { return r <= ' ' || strings.ContainsRune(`%\"'`, r) }) {
-		site.Mounts = append(site.Mounts, dir)
+	if plain(d.Directory) {
+		site.Mounts = append(site.Mounts, d.Directory)
+	}
+	writes := []string{i.o.Repo, d.Directory}
+	if d.Releases != "" {
+		writes = []string{i.o.Repo, d.Releases, path.Dir(d.Directory)}
+	}
+	if i.cfg.Program() == "" && !slices.ContainsFunc(writes, hidden) {
+		site.Writes = writes
 	}
 	text, err := templates.Render(templates.Unit, site)
 	return string(text), err
 }
+
+// plain tells whether systemd takes a path as it is: it gives some characters a
+// meaning of their own.
+func plain(path string) bool {
+	return !strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || strings.ContainsRune(`%\"'`, r) })
+}
+
+// hidden tells whether a directory cannot be given to a unit that has a /tmp of
+// its own.
+func hidden(dir string) bool { return !plain(dir) || within(dir, "/tmp") || within(dir, "/var/tmp") }
 
 // planUnit plans the unit and its enabling, which is a symlink: systemd need
 // not be running.

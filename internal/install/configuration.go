@@ -150,10 +150,8 @@ func optionFor(key string) string {
 
 func (i *Installation) parse(text []byte) error {
 	var err error
-	if i.cfg, err = config.Parse(i.configPath(), text, i.o.HostName); err != nil {
-		return err
-	}
-	return i.cfg.Unsupported()
+	i.cfg, err = config.Parse(i.configPath(), text, i.o.HostName)
+	return err
 }
 
 // contradiction compares a configuration that is there with the options that

@@ -24,6 +24,7 @@ const (
 	Deploy   = "deploy"
 	Promote  = "promote"
 	Rollback = "rollback"
+	Migrate  = "migrate"
 	Recover  = "recover"
 
 	Succeeded = "succeeded"
@@ -51,6 +52,17 @@ type Event struct {
 	Files       Files            `json:"files"`
 	// Traffic is set for a promotion and a rollback.
 	*Traffic
+	// Schema is set for a migration.
+	*Schema
+}
+
+// Schema is what the history says of a database that was migrated, or should have
+// been.
+type Schema struct {
+	SchemaFrom int `json:"schema_from"` // the version that it was at
+	SchemaTo   int `json:"schema_to"`   // the version that was asked for
+	// Found is the version that was read afterwards, null where it could not be.
+	Found *int `json:"schema"`
 }
 
 // Traffic is what the history says of traffic that moved, or should have.

@@ -157,6 +157,9 @@ type Deployed struct {
 	// Tag is the one that the release was promoted with last, short; "" for
 	// none.
 	Tag string `json:"tag,omitempty"`
+	// WorksWith is the versions of the database that the release works with, ""
+	// where nothing was asked of the database.
+	WorksWith string `json:"works_with,omitempty"`
 	// Marker is where in the directory the marker was written, "" for nowhere.
 	Marker string `json:"marker,omitempty"`
 	// Elsewhere maps other directories that were deployed to, before the
@@ -202,7 +205,7 @@ func (j *Journal) SwitchDeployed() error {
 // CleanUp removes what a crash has left of records that were being written. The
 // caller holds the lock of the deployments.
 func (j *Journal) CleanUp() error {
-	for _, name := range []string{transactionFile, undoingFile, nextDeployedFile, promotionFile} {
+	for _, name := range []string{transactionFile, undoingFile, nextDeployedFile, promotionFile, migrationFile} {
 		if err := durable.CleanUp(filepath.Join(j.Dir, name)); err != nil {
 			return err
 		}

@@ -118,9 +118,12 @@ func shortCommit(e journal.Event) string {
 	return e.Commit.Short()
 }
 
-// moved says from where to where the traffic moved, or should have; "" for an
-// event without traffic.
+// moved says from where to where the traffic, or the database, moved, or should
+// have; "" for an event without either.
 func moved(e journal.Event) string {
+	if e.Schema != nil {
+		return fmt.Sprintf("%d -> %d", e.SchemaFrom, e.SchemaTo)
+	}
 	if e.Traffic == nil || e.To == "" {
 		return ""
 	}

@@ -115,7 +115,10 @@ func (s *screen) status(e *environment.Environment, r *report, d *details, now t
 	rows = append(rows, deployedRows(r, d, now)...)
 	rows = append(rows, branchRows(r, d)...)
 	rows = append(rows, healthRows(e, r)...)
-	if r.WayBack {
+	rows = append(rows, schemaRows(r)...)
+	if r.WayBack && r.Live != nil && *r.Live && len(r.peers) > 0 {
+		rows = append(rows, say("way back", plain, "bluegreen rollback"))
+	} else if r.WayBack {
 		rows = append(rows, say("way back", plain, "bluegreen deploy %s", r.Previous.Short()))
 	} else {
 		rows = append(rows, say("way back", plain, "none: %s", r.WayBackReason))
@@ -225,9 +228,33 @@ func healthRows(e *environment.Environment, r *report) []row {
 	return rows
 }
 
+// schemaRows say where the database is, and what the other environments serve.
+func schemaRows(r *report) []row {
+	var rows []row
+	switch {
+	case r.schemaError != nil:
+		rows = append(rows, say("database", odd, "%v", r.schemaError))
+	case r.Schema != nil && r.WorksWith != nil:
+		rows = append(rows, say("database", plain, "at %d; what is deployed here works with %s", *r.Schema, *r.WorksWith))
+	case r.Schema != nil:
+		rows = append(rows, say("database", plain, "at %d", *r.Schema))
+	}
+	for _, s := range r.peers {
+		st := plain
+		if s.Err != nil {
+			st = odd
+		}
+		rows = append(rows, say(s.Environment, st, "%s", s))
+	}
+	return rows
+}
+
 func unfinishedRow(u *unfinished) row {
 	what := "the deployment of " + u.Commit.Short()
-	if u.To != "" {
+	switch {
+	case u.Schema != nil:
+		what = fmt.Sprintf("the migration to %d", *u.Schema)
+	case u.To != "":
 		what = "the promotion of " + u.To
 		if u.Action != 0 {
 			what += fmt.Sprintf(" (action %d)", u.Action)

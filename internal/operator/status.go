@@ -3,11 +3,11 @@ package operator
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"bluegreen/internal/deploy"
 	"bluegreen/internal/environment"
 	"bluegreen/internal/git"
 	"bluegreen/internal/health"
@@ -30,6 +30,8 @@ type report struct {
 	Previous        *git.OID    `json:"previous"`
 	WayBack         bool        `json:"way_back"`
 	WayBackReason   string      `json:"way_back_reason,omitempty"`
+	Schema          *int        `json:"schema,omitempty"`     // the database's version, with [database]
+	WorksWith       *string     `json:"works_with,omitempty"` // what is deployed
 	Drift           []string    `json:"drift"`
 	Unfinished      *unfinished `json:"unfinished"`
 	Running         *string     `json:"running"`
@@ -37,6 +39,8 @@ type report struct {
 	checks      []health.Result
 	held        *journal.Deployed // nil where nothing is known to be deployed
 	liveUnknown string            // why nobody can tell who is live
+	schemaError error             // why the database's version is not known
+	peers       []deploy.Standing // what the other environments serve
 }
 
 type unfinished struct {
@@ -50,6 +54,8 @@ type unfinished struct {
 	From   string `json:"from,omitempty"`
 	To     string `json:"to,omitempty"`
 	Action int    `json:"action_id,omitempty"`
+	// Of a migration: the version that was asked for.
+	Schema *int `json:"schema_to,omitempty"`
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -108,6 +114,7 @@ func makeReport(ctx context.Context, e *environment.Environment) (*report, error
 	if err != nil {
 		return nil, err
 	}
+	r.addSchema(ctx, e, held)
 	if held == nil {
 		r.WayBackReason = "nothing has been deployed yet"
 		return r, nil
@@ -143,6 +150,14 @@ func (r *report) addUnfinished(e *environment.Environment) error {
 	if t != nil {
 		r.Unfinished = &unfinished{Event: t.Event.Event, Ref: t.Event.Ref, Commit: t.Event.Commit, Phase: string(t.Phase), Started: t.Started}
 	}
+	m, err := e.Journal.Migration()
+	if err != nil {
+		return err
+	}
+	if m != nil {
+		r.Unfinished = &unfinished{Event: m.Event.Event, Ref: m.Event.Ref, Commit: m.Event.Commit, Phase: "migrating", Started: m.Started,
+			Schema: &m.Event.SchemaTo}
+	}
 	p, err := e.Journal.Promotion()
 	if p != nil {
 		r.Unfinished = &unfinished{Event: p.Event.Event, Ref: p.Event.Ref, Commit: p.Event.Commit, Phase: string(p.Course), Started: p.Started,
@@ -165,19 +180,4 @@ func (r *report) addLive(ctx context.Context, e *environment.Environment) {
 	if live.Environment != "" {
 		r.LiveEnvironment = &live.Environment
 	}
-}
-
-func (r *report) addWayBack(ctx context.Context, e *environment.Environment, held *journal.Deployed) {
-	r.Previous = known(held.Previous)
-	if r.Previous == nil {
-		r.WayBackReason = "nothing was deployed before"
-		return
-	}
-	objects := e.Repo.Objects(ctx)
-	defer objects.Close()
-	if _, _, err := objects.Commit(held.Previous); err != nil {
-		r.WayBackReason = fmt.Sprintf("commit %s is not in the repository any more", held.Previous.Short())
-		return
-	}
-	r.WayBack = true
 }

@@ -12,15 +12,17 @@ type Options struct {
 	Live bool // deploy although production is served from here
 	// Promote moves the traffic here after a healthy deployment.
 	Promote bool
-	Wait    time.Duration // for the lock; negative when it is not given
-	Raw     []string      // as they came, for the history, but not without bounds
+	// NoWayBack allows what makes going back impossible.
+	NoWayBack bool
+	Wait      time.Duration // for the lock; negative when it is not given
+	Raw       []string      // as they came, for the history, but not without bounds
 }
 
 // maxOptions is far above what anybody types.
 const maxOptions = 32
 
 // known lists the options for people.
-const known = "plan, live, promote, wait=DURATION"
+const known = "plan, live, no-way-back, promote, wait=DURATION"
 
 // ParseOptions reads the options of a push. An option that is not known is an
 // error that lists those that are.
@@ -45,7 +47,7 @@ func ParseOptions(raw []string) (Options, error) {
 		case option == "promote":
 			o.Promote = true
 		case option == "no-way-back":
-			return o, fmt.Errorf("push option %q is not in this version yet", option)
+			o.NoWayBack = true
 		default:
 			return o, fmt.Errorf("push option %q is not known; known are: %s", shorten(option), known)
 		}

@@ -59,9 +59,16 @@ func TestDecide(t *testing.T) {
 		{"another tag", "master", none, one, "refs/tags/v2", "", Store, ""},
 		{"deeper than the pattern", "master", none, one, "refs/tags/release-2/x", "", Store, ""},
 		{"a branch of that name", "master", none, one, "refs/heads/release-2", "", Store, ""},
+		{"a tag that migrates", "master", none, one, "refs/tags/schema-4", "", Migrate, ""},
+		{"moved", "master", one, two, "refs/tags/schema-4", "", Migrate, ""},
+		{"deleted", "master", one, none, "refs/tags/schema-4", "", Store, ""},
+		{"a branch of that name", "master", none, one, "refs/heads/schema-4", "", Store, ""},
+		{"does both", "master", none, one, "refs/tags/both-4", "", Refuse, `"both-4" is among promotion.tags and among database.tags`},
+		{"does both, deleted", "master", one, none, "refs/tags/both-4", "", Store, ""},
+		{"stands for a branch, migrates", "master", one, two, "refs/tags/schema-4", "refs/heads/x", Refuse, `"refs/tags/schema-4" stands for "refs/heads/x" here, and cannot migrate`},
 		{"a tag that stands for a branch", "master", one, two, "refs/tags/release-2", "refs/heads/x", Refuse, `"refs/tags/release-2" stands for "refs/heads/x" here, and cannot promote`},
 	} {
-		d := Rules{Branch: c.branch, Tags: []string{"release-*"}}.Decide([]Update{{Old: c.old, New: c.new, Ref: c.ref}}, map[string]string{c.ref: c.target})[0]
+		d := Rules{Branch: c.branch, Tags: []string{"release-*", "both-*"}, SchemaTags: []string{"schema-*", "*-4"}}.Decide([]Update{{Old: c.old, New: c.new, Ref: c.ref}}, map[string]string{c.ref: c.target})[0]
 		if d.Action != c.want || d.Reason != c.reason || d.Ref != c.ref || d.Old != c.old || d.New != c.new {
 			t.Errorf("%s: %+v, want action %d and %q", c.name, d, c.want, c.reason)
 		}
@@ -76,7 +83,7 @@ func TestDecide(t *testing.T) {
 func TestSeveralTags(t *testing.T) {
 	t.Parallel()
 	none, one, two := git.OID{}, oid(t, "1"), oid(t, "2")
-	rules := Rules{Branch: "master", Tags: []string{"release-*", "v?"}}
+	rules := Rules{Branch: "master", Tags: []string{"release-*", "v?"}, SchemaTags: []string{"schema-*"}}
 	updates := []Update{
 		{none, one, "refs/tags/release-1"}, {one, two, "refs/heads/master"}, {one, two, "refs/tags/v2"},
 		{one, none, "refs/tags/release-3"}, {none, one, "refs/tags/other"},
@@ -90,6 +97,10 @@ func TestSeveralTags(t *testing.T) {
 	}
 	if want := []Action{Refuse, Deploy, Refuse, Store, Store}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+	several := []Update{{none, one, "refs/tags/schema-1"}, {none, one, "refs/tags/release-1"}, {none, one, "refs/tags/schema-2"}}
+	if d := rules.Decide(several, nil); d[0].Action != Refuse || d[1].Action != Promote || d[2].Reason != "2 tags in this push migrate, and only one can" {
+		t.Errorf("two migrations beside a promotion: %+v", d)
 	}
 	if d := rules.Decide(updates[1:4], nil); d[0].Action != Deploy || d[1].Action != Promote || d[2].Action != Store {
 		t.Errorf("one tag beside a deleted one: %+v", d)
@@ -118,7 +129,7 @@ func TestParseOptions(t *testing.T) {
 		{[]string{"wait="}, Options{}, `"" is not a duration`},
 		{[]string{"wait=30"}, Options{}, `"30" is not a duration`},
 		{[]string{"wait=1h;rm"}, Options{}, "is not a duration"},
-		{[]string{"wait"}, Options{}, `push option "wait" is not known; known are: plan, live, promote, wait=DURATION`},
+		{[]string{"wait"}, Options{}, `push option "wait" is not known; known are: plan, live, no-way-back, promote, wait=DURATION`},
 		{[]string{""}, Options{}, `push option "" is not known`},
 		{[]string{"Plan"}, Options{}, "is not known"},
 		{[]string{" plan"}, Options{}, "is not known"},
@@ -127,11 +138,11 @@ func TestParseOptions(t *testing.T) {
 		{[]string{"plan;live"}, Options{}, "is not known"},
 		{[]string{"\x1b[31m"}, Options{}, `push option "\x1b[31m" is not known`},
 		{[]string{"promote"}, Options{Promote: true, Wait: waitless}, ""},
-		{[]string{"no-way-back"}, Options{}, `push option "no-way-back" is not in this version yet`},
-		{[]string{"no-way-back"}, Options{}, `push option "no-way-back" is not in this version yet`},
+		{[]string{"no-way-back"}, Options{NoWayBack: true, Wait: waitless}, ""},
+		{[]string{"no-way-back=1"}, Options{}, "is not known"},
 		{[]string{"plan", "nonsense"}, Options{}, `push option "nonsense" is not known`},
 		{slices.Repeat([]string{"live"}, 32), Options{Live: true, Wait: waitless}, ""},
-		{slices.Repeat([]string{"live"}, 33), Options{}, "33 push options are too many; known are: plan, live, promote, wait=DURATION"},
+		{slices.Repeat([]string{"live"}, 33), Options{}, "33 push options are too many; known are: plan, live, no-way-back, promote, wait=DURATION"},
 	} {
 		got, err := ParseOptions(c.raw)
 		if c.err != "" {
@@ -140,7 +151,7 @@ func TestParseOptions(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || got.Plan != c.want.Plan || got.Live != c.want.Live || got.Wait != c.want.Wait || !slices.Equal(got.Raw, c.raw) {
+		if err != nil || got.Plan != c.want.Plan || got.Live != c.want.Live || got.Promote != c.want.Promote || got.NoWayBack != c.want.NoWayBack || got.Wait != c.want.Wait || !slices.Equal(got.Raw, c.raw) {
 			t.Errorf("%q: %+v, %v; want %+v", c.raw, got, err, c.want)
 		}
 	}
@@ -166,7 +177,7 @@ func FuzzParseOptions(f *testing.F) {
 				t.Errorf("Raw is %q, want %q", o.Raw, raw)
 			}
 			for _, option := range raw {
-				if option != "plan" && option != "live" && !strings.HasPrefix(option, "wait=") {
+				if !slices.Contains([]string{"plan", "live", "promote", "no-way-back"}, option) && !strings.HasPrefix(option, "wait=") {
 					t.Errorf("%q was taken", option)
 				}
 			}

@@ -32,14 +32,13 @@ func Start(program string) (stop func()) {
 		}
 		return f
 	}
-	cpu := file("cpu")
+	cpu, heap := file("cpu"), file("heap") // before the process is confined
 	if err := pprof.StartCPUProfile(cpu); err != nil {
 		fmt.Fprintln(os.Stderr, "profile:", err)
 	}
 	return func() {
 		pprof.StopCPUProfile()
 		cpu.Close()
-		heap := file("heap")
 		if err := pprof.Lookup("allocs").WriteTo(heap, 0); err != nil {
 			fmt.Fprintln(os.Stderr, "profile:", err)
 		}

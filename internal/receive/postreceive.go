@@ -50,7 +50,7 @@ func (r *after) run(ctx context.Context) error {
 	}
 	var broken error
 	for _, d := range decisions {
-		if _, promotes := r.env.Rules().Promotes(d.Ref); promotes {
+		if _, action := r.env.Rules().Tag(d.Ref); action != policy.Store {
 			continue
 		}
 		if err := r.handle(ctx, d); err != nil {
@@ -58,48 +58,65 @@ func (r *after) run(ctx context.Context) error {
 			broken = err
 		}
 	}
-	for _, d := range decisions {
-		if _, promotes := r.env.Rules().Promotes(d.Ref); !promotes || d.Action == policy.Store {
-			continue
-		}
-		if err := r.handleTag(ctx, d, broken); err != nil {
-			r.report.add(failed(err))
+	for _, of := range []policy.Action{policy.Migrate, policy.Promote} { // in this order
+		for _, d := range decisions {
+			_, action := r.env.Rules().Tag(d.Ref)
+			if action == policy.Refuse {
+				action = policy.Promote
+			}
+			if action != of || d.Action == policy.Store {
+				continue
+			}
+			if err := r.handleTag(ctx, d, broken); err != nil {
+				r.report.add(failed(err))
+				broken = err
+			}
 		}
 	}
 	r.report.warn(r.storedOnly(decisions))
 	return nil
 }
 
-// handleTag promotes for a tag that git has moved already.
+// handleTag promotes, or migrates, for a tag that git has moved already.
 func (r *after) handleTag(ctx context.Context, d policy.Decision, broken error) error {
 	if taken, err := procReceiveTakes(ctx, r.env.Repo, []policy.Update{d.Update}); err != nil || taken {
 		return err
 	}
-	tag, _ := r.env.Rules().Promotes(d.Ref)
+	tag, _ := r.env.Rules().Tag(d.Ref)
+	again := "git has stored the tag: run \"bluegreen promote\" on the server, or push a new tag"
+	if d.Action == policy.Migrate {
+		again = "git has stored the tag: remove it (git push --delete), then push it again"
+	}
 	err := error(nil)
 	switch {
 	case d.Action == policy.Refuse:
 		err = refusal(d)
 	case broken != nil:
-		err = &deploy.Failure{Refused: true, Reason: fmt.Sprintf("%q does not promote: the deployment of the same push failed", tag)}
+		err = afterFailure(tag)
 	case r.options.Plan:
-		err = &deploy.Failure{Refused: true, Reason: fmt.Sprintf("plan only, but %q has moved: without pre-receive or proc-receive nothing can stop it", tag),
-			Hint: "\"bluegreen promote\" on the server promotes what is deployed there"}
+		err = &deploy.Failure{Refused: true, Reason: fmt.Sprintf("plan only, but %q has moved: without pre-receive or proc-receive nothing can stop it", tag)}
+	case d.Action == policy.Migrate:
+		return withHint(r.migrate(ctx, d, nil), again)
 	default:
-		return notPromoted(r.promote(ctx, d, nil))
+		return withHint(r.promote(ctx, d, nil), again)
 	}
 	r.refuse(d, reason(err))
-	return notPromoted(err)
+	return withHint(err, again)
 }
 
-// notPromoted says how to try again, since git has nothing left to push.
-func notPromoted(err error) error {
+// afterFailure refuses what a tag asks for, where an earlier part of the push went
+// wrong.
+func afterFailure(tag string) *deploy.Failure {
+	return &deploy.Failure{Refused: true, Reason: fmt.Sprintf("nothing is done for %q: an earlier part of the push failed", tag)}
+}
+
+// withHint says how to try again, since git has nothing left to push.
+func withHint(err error, how string) error {
 	fail, ok := err.(*deploy.Failure)
 	if !ok {
 		return err
 	}
 	again := *fail
-	const how = "git has stored the tag: run \"bluegreen promote\" on the server, or push a new tag"
 	again.Hint = strings.TrimPrefix(fail.Hint+"; "+how, "; ")
 	return &again
 }

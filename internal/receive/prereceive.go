@@ -14,8 +14,7 @@ import (
 	"bluegreen/internal/journal"
 	"bluegreen/internal/lock"
 	"bluegreen/internal/policy"
-	"bluegreen/internal/tree"
-	"bluegreen/internal/worktree"
+	"bluegreen/internal/schema"
 )
 
 // PreReceive is the gate: it runs before anything of the push is stored, and
@@ -68,7 +67,10 @@ func (p *push) decide(ctx context.Context) ([]policy.Decision, error) {
 		targets[u.Ref] = target
 	}
 	decisions := rules.Decide(p.updates, targets)
-	return decisions, p.checkPromote(decisions)
+	if err := p.checkPromote(decisions); err != nil {
+		return decisions, err
+	}
+	return decisions, p.checkNoWayBack()
 }
 
 // wait is how long the lock is waited for.
@@ -80,15 +82,21 @@ func (p *push) wait() time.Duration {
 }
 
 // refuse records, in the history, an update of the deployed branch, or of a tag
-// that promotes, that policy refused.
+// that promotes or migrates, that policy refused.
 func (p *push) refuse(d policy.Decision, reason string) {
 	event := journal.Event{ID: "refused-" + fmt.Sprint(time.Now().UnixNano()), Time: time.Now().UTC(), Event: journal.Deploy,
 		Environment: p.env.Name, Ref: d.Ref, Commit: d.New, Result: journal.Refused, Reason: reason,
 		Pusher: p.pusher(), Options: p.options.Raw}
-	if tag, promotes := p.env.Rules().Promotes(d.Ref); promotes {
+	switch tag, action := p.env.Rules().Tag(d.Ref); action {
+	case policy.Promote, policy.Refuse:
 		event.Event = journal.Promote
 		event.Commit = p.peeled(d.New)
 		event.Traffic = &journal.Traffic{IP: p.env.Config.Promotion.IP, To: p.env.Name, Tag: tag}
+	case policy.Migrate:
+		event.Event = journal.Migrate
+		event.Commit = p.peeled(d.New)
+		to, _ := schema.TagVersion(tag)
+		event.Schema = &journal.Schema{SchemaTo: to}
 	}
 	if held, err := p.env.Journal.Deployed(); err == nil && held != nil {
 		event.Previous = held.Commit
@@ -159,12 +167,16 @@ func (g *gate) run(ctx context.Context) error {
 func (g *gate) warnStored(ctx context.Context, decisions []policy.Decision) {
 	texts := g.storedOnly(decisions)
 	for _, d := range decisions {
-		if d.Action != policy.Promote {
+		if d.Action != policy.Promote && d.Action != policy.Migrate {
 			continue
 		}
 		if taken, err := procReceiveTakes(ctx, g.env.Repo, []policy.Update{d.Update}); err == nil && !taken {
-			tag, _ := g.env.Rules().Promotes(d.Ref)
-			texts = append(texts, fmt.Sprintf("%q is stored, but no traffic moves: neither proc-receive nor post-receive is there to move it", tag))
+			tag, _ := g.env.Rules().Tag(d.Ref)
+			what := "no traffic moves"
+			if d.Action == policy.Migrate {
+				what = "the database stays as it is"
+			}
+			texts = append(texts, fmt.Sprintf("%q is stored, but %s: neither proc-receive nor post-receive is there to act on it", tag, what))
 		}
 	}
 	if len(texts) == 0 {
@@ -176,15 +188,15 @@ func (g *gate) warnStored(ctx context.Context, decisions []policy.Decision) {
 }
 
 // refuseBranch records that a push of the deployed branch, under whatever name,
-// or of a tag that promotes, was refused.
+// or of a tag that promotes or migrates, was refused.
 func (g *gate) refuseBranch(err error) {
 	if g.env == nil {
 		return
 	}
 	for _, u := range g.updates {
 		target, _ := g.env.Repo.SymbolicTarget(context.Background(), u.Ref)
-		_, promotes := g.env.Rules().Promotes(u.Ref)
-		if branch := g.env.Rules().BranchRef(); u.Ref == branch || target == branch || promotes && !u.New.IsZero() {
+		_, action := g.env.Rules().Tag(u.Ref)
+		if branch := g.env.Rules().BranchRef(); u.Ref == branch || target == branch || action != policy.Store && !u.New.IsZero() {
 			g.refuse(policy.Decision{Update: u}, reason(err))
 		}
 	}
@@ -193,12 +205,14 @@ func (g *gate) refuseBranch(err error) {
 // recover settles what a crash interrupted, unless a deployment is running, or
 // nothing in the push depends on it.
 func (g *gate) recover(ctx context.Context, decisions []policy.Decision) error {
-	if !slices.ContainsFunc(decisions, func(d policy.Decision) bool { return d.Action == policy.Deploy || d.Action == policy.Promote }) {
+	if !slices.ContainsFunc(decisions, func(d policy.Decision) bool { return d.Action != policy.Store && d.Action != policy.Refuse }) {
 		return nil
 	}
-	t, err := g.env.Journal.Unfinished()
-	moving, alsoErr := g.env.Journal.Promotion()
-	if t == nil && err == nil && moving == nil && alsoErr == nil || lock.Held(g.env.Journal.Dir) != nil {
+	t, broken := g.env.Journal.Unfinished()
+	moving, alsoBroken := g.env.Journal.Promotion()
+	migrating, thirdBroken := g.env.Journal.Migration()
+	whole := errors.Join(broken, alsoBroken, thirdBroken) == nil
+	if whole && t == nil && moving == nil && migrating == nil || lock.Held(g.env.Journal.Dir) != nil {
 		return nil
 	}
 	ctx, stop := untilTerminated(ctx)
@@ -220,10 +234,10 @@ func (g *gate) recover(ctx context.Context, decisions []policy.Decision) error {
 // admit refuses an update that policy forbids, or a commit that must not be
 // unpacked here.
 func (g *gate) admit(ctx context.Context, d policy.Decision, all []policy.Decision) error {
-	_, promotes := g.env.Rules().Promotes(d.Ref)
+	_, action := g.env.Rules().Tag(d.Ref)
 	switch {
-	case promotes && d.Action != policy.Store:
-		return g.promotes(ctx, d, all)
+	case action != policy.Store && d.Action != policy.Store:
+		return g.admitTag(ctx, d, all)
 	case d.Action == policy.Refuse:
 		return refusal(d)
 	case d.Action == policy.Deploy:
@@ -253,18 +267,11 @@ func (g *gate) checkTree(ctx context.Context, d policy.Decision) error {
 	w := g.env.Worktree
 	old := g.treeOf(objects, d.Old)
 	source, err := w.Source(objects, root)
-	var changes []tree.Change
-	if root = source.Tree; err == nil {
-		changes, err = tree.Diff(objects, old, root, w.MaxFiles)
+	if err == nil {
+		err = w.Check(objects, old, source.Tree)
 	}
 	if err == nil {
-		err = worktree.CheckSymlinks(objects, root, changes, w.Symlinks)
-	}
-	if err == nil {
-		err = worktree.CheckSizes(objects, changes, w.MaxBytes)
-	}
-	if err == nil {
-		err = g.env.Conflict(objects, root)
+		err = g.env.Conflict(objects, source.Tree)
 	}
 	if err != nil {
 		return fmt.Errorf("refusing the tree of %s: %w", d.New.Short(), err)

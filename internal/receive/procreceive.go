@@ -156,14 +156,21 @@ func (r *processor) run(ctx context.Context) error {
 	return nil
 }
 
-// carryOut does what was decided: what deploys comes first, and what promotes
-// after it. In an atomic push one of them moves all refs.
+// carryOut does what was decided: what deploys comes first, then what migrates,
+// and what promotes at last. In an atomic push one of them moves all refs.
 func (r *processor) carryOut(ctx context.Context) {
-	var broken error // the deployment's, if there is one
+	var broken error // of what came before
 	for _, d := range r.decisions {
 		if d.Action == policy.Deploy {
 			broken = r.deploy(ctx, d)
 			r.settle(d, broken)
+		}
+	}
+	for _, d := range r.decisions {
+		if d.Action == policy.Migrate && !r.answered(d) {
+			err := r.migrateTag(ctx, d, broken)
+			r.settle(d, err)
+			broken = cmp.Or(broken, err)
 		}
 	}
 	for _, d := range r.decisions {
@@ -212,11 +219,11 @@ func (r *processor) warnStored(ctx context.Context) {
 	r.report.warn(texts)
 }
 
-// promoteTag promotes for a tag, unless the deployment of the same push failed.
+// promoteTag promotes for a tag, unless an earlier part of the push failed.
 func (r *processor) promoteTag(ctx context.Context, d policy.Decision, broken error) error {
 	if broken != nil {
-		tag, _ := r.env.Rules().Promotes(d.Ref)
-		err := &deploy.Failure{Refused: true, Reason: fmt.Sprintf("%q does not promote: the deployment of the same push failed", tag)}
+		tag, _ := r.env.Rules().Tag(d.Ref)
+		err := afterFailure(tag)
 		r.refuse(d, err.Reason)
 		return err
 	}
@@ -233,6 +240,10 @@ func (r *processor) foreseeAtomic(ctx context.Context) error {
 	for _, d := range r.decisions {
 		if d.Action == policy.Refuse {
 			return refusal(d)
+		}
+		if d.Action == policy.Migrate && len(r.decisions) > 1 {
+			return &deploy.Failure{Refused: true, Reason: "atomic push: a migration cannot be taken back, and so is no part of one",
+				Hint: "push the branch first, then the tag"}
 		}
 	}
 	refused, err := foresee(ctx, r.env.Repo, r.updates)
@@ -272,7 +283,7 @@ func (r *processor) refuseAll(err error) {
 		if r.env == nil || r.options.Plan {
 			continue
 		}
-		if _, promotes := r.env.Rules().Promotes(u.Ref); u.Ref == r.env.Rules().BranchRef() || promotes && !u.New.IsZero() {
+		if _, action := r.env.Rules().Tag(u.Ref); u.Ref == r.env.Rules().BranchRef() || action != policy.Store && !u.New.IsZero() {
 			r.refuse(policy.Decision{Update: u}, reason(err))
 		}
 	}

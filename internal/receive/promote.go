@@ -37,22 +37,12 @@ func (p *push) checkPromote(decisions []policy.Decision) error {
 // readTag reads the tag of a decision and refuses one that must not promote. It
 // returns what it asks for.
 func (p *push) readTag(ctx context.Context, d policy.Decision) (*deploy.PromotionRequest, error) {
-	name, _ := p.env.Rules().Promotes(d.Ref)
+	name, commit, tag, err := p.tagged(ctx, d)
+	if err != nil {
+		return nil, err
+	}
 	refuse := func(hint, format string, args ...any) (*deploy.PromotionRequest, error) {
 		return nil, &deploy.Failure{Refused: true, Reason: fmt.Sprintf(format, args...), Hint: hint}
-	}
-	objects := p.env.Repo.Objects(ctx)
-	defer objects.Close()
-	commit, _, err := objects.Commit(d.New)
-	if err != nil {
-		return refuse("tag a commit", "%q does not lead to a commit: %v", name, err)
-	}
-	tag, err := objects.Tag(d.New)
-	if err != nil {
-		return refuse("make the tag anew", "%q cannot be read: %v", name, err)
-	}
-	if tag != nil && tag.Name != name {
-		return refuse("make a tag of that name: git tag -a "+name, "the tag that was pushed as %q calls itself %q", name, tag.Name)
 	}
 	if signers := p.env.Config.Promotion.Signers; signers != "" {
 		const hint = "sign it with a key that promotion.signers lists: git tag -s"
@@ -72,14 +62,38 @@ func (p *push) readTag(ctx context.Context, d policy.Decision) (*deploy.Promotio
 		Wait: p.wait(), Pusher: p.pusher(), Options: p.options.Raw}, nil
 }
 
-// promotes refuses, at the gate, a tag that git itself would move: no
+// tagged reads a tag and the commit that it leads to. tag is nil for one without
+// an object of its own.
+func (p *push) tagged(ctx context.Context, d policy.Decision) (name string, commit git.OID, tag *git.Tag, err error) {
+	name, _ = p.env.Rules().Tag(d.Ref)
+	refuse := func(hint, format string, args ...any) (string, git.OID, *git.Tag, error) {
+		return name, git.OID{}, nil, &deploy.Failure{Refused: true, Reason: fmt.Sprintf(format, args...), Hint: hint}
+	}
+	objects := p.env.Repo.Objects(ctx)
+	defer objects.Close()
+	if commit, _, err = objects.Commit(d.New); err != nil {
+		return refuse("tag a commit", "%q does not lead to a commit: %v", name, err)
+	}
+	if tag, err = objects.Tag(d.New); err != nil {
+		return refuse("make the tag anew", "%q cannot be read: %v", name, err)
+	}
+	if tag != nil && tag.Name != name {
+		return refuse("make a tag of that name: git tag -a "+name, "the tag that was pushed as %q calls itself %q", name, tag.Name)
+	}
+	return name, commit, tag, nil
+}
+
+// admitTag refuses, at the gate, a tag that git itself would move: no
 // proc-receive is there to say no to it alone.
-func (g *gate) promotes(ctx context.Context, d policy.Decision, all []policy.Decision) error {
+func (g *gate) admitTag(ctx context.Context, d policy.Decision, all []policy.Decision) error {
 	if taken, err := procReceiveTakes(ctx, g.env.Repo, []policy.Update{d.Update}); err != nil || taken {
 		return err
 	}
 	if d.Action == policy.Refuse {
 		return refusal(d)
+	}
+	if d.Action == policy.Migrate {
+		return g.admitMigration(ctx, d, all)
 	}
 	request, err := g.readTag(ctx, d)
 	if err != nil {
@@ -87,25 +101,25 @@ func (g *gate) promotes(ctx context.Context, d policy.Decision, all []policy.Dec
 	}
 	for _, other := range all {
 		if other.Action == policy.Deploy {
-			return g.isBranch(ctx, other, request)
+			return g.isBranch(ctx, other, request.Tag, request.Commit)
 		}
 	}
 	return g.env.MayPromote(ctx, *request)
 }
 
 // isBranch refuses a tag of another commit than the branch that comes with it.
-func (p *push) isBranch(ctx context.Context, branch policy.Decision, request *deploy.PromotionRequest) error {
+func (p *push) isBranch(ctx context.Context, branch policy.Decision, tag string, tagged git.OID) error {
 	objects := p.env.Repo.Objects(ctx)
 	defer objects.Close()
 	commit, _, err := objects.Commit(branch.New)
 	if err != nil {
 		return err
 	}
-	if commit == request.Commit {
+	if commit == tagged {
 		return nil
 	}
 	return &deploy.Failure{Refused: true, Hint: "tag the commit that is pushed, or push the tag's commit to the branch",
-		Reason: fmt.Sprintf("%q is %s, but this push deploys %s", request.Tag, request.Commit.Short(), commit.Short())}
+		Reason: fmt.Sprintf("%q is %s, but this push deploys %s", tag, tagged.Short(), commit.Short())}
 }
 
 // guardLive refuses to deploy where the traffic is, or may be.
@@ -161,7 +175,7 @@ func (r *processor) together(ctx context.Context, branch policy.Decision) (*depl
 		}
 		request, err := r.readTag(ctx, d)
 		if err == nil {
-			err = r.isBranch(ctx, branch, request)
+			err = r.isBranch(ctx, branch, request.Tag, request.Commit)
 		}
 		return request, err
 	}

@@ -25,6 +25,9 @@ import (
 // a release that is not there yet.
 func (rel *Release) Plan(ctx context.Context, source worktree.Source) (*worktree.Plan, error) {
 	w := rel.Worktree
+	if err := rel.check(ctx, source); err != nil {
+		return nil, err
+	}
 	if err := rel.makeDirs(); err != nil {
 		return nil, fmt.Errorf("making the directory of release %s: %w", rel.Name, err)
 	}
@@ -52,6 +55,20 @@ func (rel *Release) Plan(ctx context.Context, source worktree.Source) (*worktree
 	return w.PlanSource(ctx, source, rel.known())
 }
 
+// check refuses what must not be written, for a release that is not there yet:
+// else its directory would be made for it.
+func (rel *Release) check(ctx context.Context, source worktree.Source) error {
+	if exists(rel.Worktree.Dir) {
+		return nil
+	}
+	objects := rel.releases.Site.Repo.Objects(ctx)
+	defer objects.Close()
+	if err := rel.Worktree.Check(objects, git.OID{}, source.Tree); err != nil {
+		return fmt.Errorf("refusing the tree: %w", err)
+	}
+	return nil
+}
+
 // known is what is on record of the release, for a plan. Where that is nothing,
 // whatever is there is written anew.
 func (rel *Release) known() worktree.Known {
@@ -66,10 +83,15 @@ func (rel *Release) makeDirs() error {
 	if err := os.MkdirAll(rel.Worktree.StateDir, 0o700); err != nil {
 		return err
 	}
-	if err := os.Mkdir(rel.Worktree.Dir, 0o777); err != nil && !errors.Is(err, os.ErrExist) {
+	err := os.Mkdir(rel.Worktree.Dir, 0o777)
+	if !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	return nil
+	st, err := os.Lstat(rel.Worktree.Dir)
+	if err == nil && !st.IsDir() { // where a symlink leads is not ours
+		err = fmt.Errorf("%q is not a directory; move it away", rel.Worktree.Dir)
+	}
+	return err
 }
 
 // markerDirs are the directories in which the marker comes and goes.
@@ -155,9 +177,6 @@ func (rel *Release) Share(ctx context.Context, p *worktree.Plan) error {
 	return nil
 }
 
-// outside is where a shared path really is.
-func (r *Releases) outside(shared string) string { return filepath.Join(r.Dir, SharedDir, shared) }
-
 // shortcut is the target of the link at a shared path of a release. It is
 // relative, so that the directory of the releases can be moved.
 func shortcut(shared string) string {
@@ -167,45 +186,77 @@ func shortcut(shared string) string {
 // moveOut makes the place outside. The live release may have been deployed
 // before the path was shared: then its own goes there.
 func (r *Releases) moveOut(shared string) error {
-	place := r.outside(shared)
-	if _, err := os.Lstat(place); err == nil || !errors.Is(err, os.ErrNotExist) {
+	outside := filepath.Join(r.Dir, SharedDir)
+	// What is there may be anywhere: the operator may have put a symlink above it.
+	if _, err := os.Lstat(filepath.Join(outside, shared)); err == nil || !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(place), 0o755); err != nil {
+	if err := os.MkdirAll(outside, 0o755); err != nil {
 		return err
 	}
-	live, err := r.Live()
+	places, err := os.OpenRoot(outside)
 	if err != nil {
 		return err
 	}
-	if live != nil {
-		own := filepath.Join(live.Worktree.Dir, shared)
-		st, err := os.Lstat(own)
-		if err == nil && st.Mode().Type() != os.ModeSymlink {
-			return exchange(own, place, shortcut(shared))
-		}
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-	}
-	if err := os.Mkdir(place, 0o777); err != nil {
+	defer places.Close()
+	if err := places.MkdirAll(path.Dir(shared), 0o755); err != nil {
 		return err
 	}
-	return durable.SyncDir(filepath.Dir(place))
+	if moved, err := r.moveLive(shared, places); err != nil || moved {
+		return err
+	}
+	if err := places.Mkdir(shared, 0o777); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Join(outside, path.Dir(shared)))
 }
 
-// exchange moves what is at own to place, and leaves a symlink there, in one
-// step and durably.
-func exchange(own, place, target string) error {
-	if err := os.Symlink(target, place); err != nil {
+// moveLive moves what the live release has at a shared path to its place, if it
+// has anything there. Both are reached by descriptors: somebody who swaps a
+// directory above for a symlink has nothing else moved.
+func (r *Releases) moveLive(shared string, places *os.Root) (moved bool, err error) {
+	live, err := r.Live()
+	if err != nil || live == nil {
+		return false, err
+	}
+	site, err := os.OpenRoot(live.Worktree.Dir)
+	if err != nil {
+		return false, err
+	}
+	defer site.Close()
+	st, err := site.Lstat(shared)
+	if errors.Is(err, os.ErrNotExist) || err == nil && st.Mode().Type() == os.ModeSymlink {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	own, err := site.Open(path.Dir(shared))
+	if err != nil {
+		return false, err
+	}
+	defer own.Close()
+	place, err := places.Open(path.Dir(shared))
+	if err != nil {
+		return false, err
+	}
+	defer place.Close()
+	return true, exchange(own, place, path.Base(shared), shortcut(shared))
+}
+
+// exchange moves what own has under a name to place, and leaves a symlink there,
+// in one step and durably.
+func exchange(own, place *os.File, name, target string) error {
+	to := int(place.Fd())
+	if err := unix.Symlinkat(target, to, name); err != nil {
 		return err
 	}
-	err := unix.Renameat2(unix.AT_FDCWD, own, unix.AT_FDCWD, place, unix.RENAME_EXCHANGE)
+	err := unix.Renameat2(int(own.Fd()), name, to, name, unix.RENAME_EXCHANGE)
 	if err != nil {
-		return errors.Join(err, os.Remove(place))
+		return errors.Join(err, unix.Unlinkat(to, name, 0))
 	}
 	fault.Step("shared path moved out")
-	return errors.Join(durable.SyncDir(filepath.Dir(place)), durable.SyncDir(filepath.Dir(own)))
+	return errors.Join(place.Sync(), own.Sync())
 }
 
 // link makes the symlink at a shared path of the release.

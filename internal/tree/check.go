@@ -3,6 +3,8 @@ package tree
 import (
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // What Linux can hold: one name, one path, and git's own habit of depth.
@@ -33,9 +35,25 @@ func Check(entries []Entry) error {
 		if e.OID.IsZero() {
 			return fmt.Errorf("%q names no object", e.Name)
 		}
-		if e.Mode == Symlink && disguises(e.Name, ".gitmodules", "gitmod") {
-			return fmt.Errorf("%q is a symlink", e.Name)
+		if err := checkGitFile(e); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// checkGitFile refuses what is not a file under the name of one that git reads by
+// itself: git's own strict check does, too.
+func checkGitFile(e Entry) error {
+	if e.Mode == File || e.Mode == Executable {
+		return nil
+	}
+	modules := disguises(e.Name, ".gitmodules", "gitmod", "gi7eba")
+	switch {
+	case e.Mode == Symlink && modules:
+		return fmt.Errorf("%q is a symlink", e.Name)
+	case e.Mode != Symlink && (modules || disguises(e.Name, ".gitattributes", "gitatt", "gi7d29")):
+		return fmt.Errorf("%q is not a file", e.Name)
 	}
 	return nil
 }
@@ -50,7 +68,7 @@ func checkName(name string) error {
 		return fmt.Errorf("%q is longer than %d bytes", name[:32]+"…", maxName)
 	case strings.ContainsAny(name, `/\`):
 		return fmt.Errorf("%q has a slash in its name", name)
-	case disguises(name, ".git", "git"):
+	case disguises(name, ".git", "git", ""):
 		return fmt.Errorf("%q is a name of git's own", name)
 	}
 	for i := range len(name) {
@@ -63,28 +81,40 @@ func checkName(name string) error {
 
 // disguises tells whether a filesystem may take name for the dotted name: HFS+
 // ignores some code points and case, NTFS ignores trailing dots and spaces,
-// knows alternate streams behind a colon, and gives short names such as git~1.
-func disguises(name, dotted, short string) bool {
-	plain := strings.ToLower(strings.Map(func(r rune) rune {
-		if ignoredByHFS(r) {
-			return -1
-		}
-		return r
-	}, name))
-	if plain == dotted {
+// knows alternate streams behind a colon, and gives short names such as git~1 or,
+// when there are many alike, of a hash.
+func disguises(name, dotted, short, hashed string) bool {
+	if foldHFS(name) == dotted {
 		return true
 	}
-	ntfs := strings.ToLower(name)
-	stem, _, stream := strings.Cut(ntfs, ":")
-	if stream {
-		ntfs = stem
-	}
+	ntfs, _, _ := strings.Cut(strings.ToLower(name), ":")
 	ntfs = strings.TrimRight(ntfs, ". ")
 	if ntfs == dotted {
 		return true
 	}
-	number, tilde := strings.CutPrefix(ntfs, short+"~")
-	return tilde && len(number) == 1 && number >= "1" && number <= "4" && (short != "git" || number == "1")
+	stem, number, _ := strings.Cut(ntfs, "~")
+	if number == "" || number[0] < '1' || strings.Trim(number, "0123456789") != "" {
+		return false
+	}
+	if stem == short {
+		return len(number) == 1 && number <= "4" && (short != "git" || number == "1")
+	}
+	return hashed != "" && len(ntfs) == 8 && strings.HasPrefix(hashed, stem)
+}
+
+// foldHFS is what HFS+ compares names by. It ends at what is not a character for
+// git, which takes that for the end of the name.
+func foldHFS(name string) string {
+	var folded strings.Builder
+	for i, r := range name {
+		if r == utf8.RuneError && !strings.HasPrefix(name[i:], "\ufffd") || r&0xfffe == 0xfffe {
+			break
+		}
+		if !ignoredByHFS(r) {
+			folded.WriteRune(unicode.ToLower(r))
+		}
+	}
+	return folded.String()
 }
 
 // ignoredByHFS lists the code points that HFS+ leaves out when it compares

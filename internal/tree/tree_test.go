@@ -162,6 +162,16 @@ func TestEntries(t *testing.T) {
 		{".gitmodules", file(".gitmodules"), ""},
 		{".gitmodules symlink", []entry{{"120000", ".gitmodules", blob}}, "symlink"},
 		{".gitmodules symlink, NTFS", []entry{{"120000", "GITMOD~1", blob}}, "symlink"},
+		{".gitmodules symlink, by its hash", []entry{{"120000", "GI7EBA~1", blob}}, "symlink"},
+		{".gitmodules symlink, by its hash, many", []entry{{"120000", "gi7eb~12. :x", blob}}, "symlink"},
+		{"no short name", []entry{{"120000", "gi7eba~01", blob}, {"120000", "gi7eba~x", blob}, {"120000", "gitmod~5", blob}}, ""},
+		{".gitmodules directory", []entry{{"40000", ".gitmodules", sub}}, "not a file"},
+		{".gitmodules submodule", []entry{{"160000", ".gitmodules", blob}}, "not a file"},
+		{".gitattributes directory", []entry{{"40000", ".GitAttributes", sub}}, "not a file"},
+		{".gitattributes symlink", []entry{{"120000", ".gitattributes", blob}}, ""},
+		{"HFS, cut short by what is no character", file(".git\xffx"), "git's own"},
+		{"HFS, cut short by a noncharacter", file(".git\uffffx"), "git's own"},
+		{"HFS, a replacement character", file(".git\ufffdx"), ""},
 		{".gitmodules symlink, HFS", []entry{{"120000", ".gitmod\u200cules", blob}}, "symlink"},
 		{"slash", file("a/b"), "slash"},
 		{"absolute", file("/etc"), "slash"},
@@ -376,6 +386,32 @@ func TestBombs(t *testing.T) {
 				t.Errorf("%d changes, error %v, after %d reads", len(changes), err, m.reads)
 			}
 		})
+	}
+}
+
+// TestManyDirectories: directories count while they are read, not only when all
+// in one of them have been.
+func TestManyDirectories(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	blob, leaves := m.add("blob", "x\n"), 0
+	var build func(levels int) git.OID
+	build = func(levels int) git.OID {
+		if levels == 0 {
+			leaves++
+			return m.tree(entry{"100644", strconv.Itoa(leaves), blob})
+		}
+		return m.tree(entry{"40000", "a", build(levels - 1)}, entry{"40000", "b", build(levels - 1)})
+	}
+	root := build(13)
+	if _, err := Diff(m, git.OID{}, root, 10_000); err == nil || !strings.Contains(err.Error(), "max_files = 10000 directories") {
+		t.Errorf("error %v", err)
+	}
+	if m.reads > 10_000 {
+		t.Errorf("%d reads", m.reads)
+	}
+	if _, err := Diff(m, git.OID{}, root, 20_000); err != nil {
+		t.Errorf("enough: %v", err)
 	}
 }
 

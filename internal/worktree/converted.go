@@ -39,12 +39,11 @@ func (s *Staged) convert(ctx context.Context, places []place, written func()) ([
 		if err := s.convertIn(ctx, stage, which); err != nil {
 			return nil, err
 		}
+		if err := s.adoptAll(stage, places, which, written); err != nil {
+			return nil, err
+		}
 		for _, i := range which {
-			if err := s.adopt(places[i], &s.plan.Writes[i]); err != nil {
-				return nil, fmt.Errorf("staging %q: %w", s.plan.Writes[i].Path, err)
-			}
 			left[i] = place{}
-			written()
 		}
 	}
 	if len(byStage) == 0 {
@@ -79,14 +78,32 @@ func (s *Staged) convertIn(ctx context.Context, stage *root, which []int) error 
 	return nil
 }
 
+func (s *Staged) adoptAll(stage *root, places []place, which []int, written func()) error {
+	from, err := stage.sub(convertedDir)
+	if err != nil {
+		return fmt.Errorf("staging: %w", err)
+	}
+	defer from.close()
+	for _, i := range which {
+		if err := s.adopt(from, places[i], &s.plan.Writes[i]); err != nil {
+			return fmt.Errorf("staging %q: %w", s.plan.Writes[i].Path, err)
+		}
+		written()
+	}
+	return nil
+}
+
 // adopt moves a file that git has written to its place.
-func (s *Staged) adopt(at place, write *Write) error {
-	from := convertedDir + "/" + s.plan.conversions.dir + write.Path
+func (s *Staged) adopt(from *root, at place, write *Write) error {
 	dir, base, err := at.stage.parent(at.path)
 	if err != nil {
 		return err
 	}
-	if err := unix.Renameat(at.stage.fd, from, dir, base); err != nil {
+	source, name, err := from.parent(s.plan.conversions.dir + write.Path)
+	if err == nil {
+		err = unix.Renameat(source, name, dir, base)
+	}
+	if err != nil {
 		return fmt.Errorf("what git has written: %w", err)
 	}
 	var st unix.Stat_t

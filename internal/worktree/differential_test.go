@@ -34,7 +34,7 @@ func TestDifferential(t *testing.T) {
 
 // With these the histories have every kind of change.
 const (
-	differentialSeed    = 27
+	differentialSeed    = 42
 	differentialCommits = 10
 )
 

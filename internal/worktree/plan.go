@@ -280,8 +280,21 @@ func CheckSymlinks(objects tree.Objects, root git.OID, changes []tree.Change, ru
 	return tree.CheckLinks(objects, root, links)
 }
 
-// CheckSizes holds the blobs that changes bring against maxBytes.
-func CheckSizes(objects *git.Objects, changes []tree.Change, maxBytes int64) error {
+// Check refuses what turns the tree old into the tree root, if that must not be
+// written. It looks at objects only.
+func (w *Worktree) Check(objects *git.Objects, old, root git.OID) error {
+	changes, err := tree.Diff(objects, old, root, w.MaxFiles)
+	if err != nil {
+		return err
+	}
+	if err := CheckSymlinks(objects, root, changes, w.Symlinks); err != nil {
+		return err
+	}
+	return checkSizes(objects, changes, w.MaxBytes)
+}
+
+// checkSizes holds the blobs that changes bring against maxBytes.
+func checkSizes(objects *git.Objects, changes []tree.Change, maxBytes int64) error {
 	var oids []git.OID
 	for _, c := range changes {
 		if c.New.Mode != 0 && c.New.Mode != tree.Submodule {

@@ -148,13 +148,13 @@ func (s *Staged) addStage(dir *string, web *root) (int, error) {
 	}
 	defer in.close()
 	if dir != nil {
-		if err := s.noteStage(path, true); err != nil {
+		if err := w.noteStage(path, true); err != nil {
 			return 0, err
 		}
 	}
 	if err := unix.Mkdirat(in.fd, name, 0o700); err != nil {
 		if dir != nil {
-			s.noteStage(path, false) // it is not our directory
+			w.noteStage(path, false) // it is not our directory
 		}
 		return 0, fmt.Errorf("making a directory for staged files in %q: %w", in.path, err)
 	}
@@ -171,13 +171,17 @@ func (s *Staged) addStage(dir *string, web *root) (int, error) {
 // noteStage writes down, durably, that the web root is about to have the stage
 // directory at path, or that it has not. Those of a recovery are noted beside
 // those of what it recovers.
-func (s *Staged) noteStage(path Path, there bool) error {
-	paths, err := s.worktree.notedStages()
+func (w *Worktree) noteStage(path Path, there bool) error {
+	paths, err := w.notedStages()
 	if err != nil {
 		return err
 	}
+	noted := len(paths)
 	paths = slices.DeleteFunc(paths, func(p Path) bool { return p == path })
-	note := filepath.Join(s.worktree.StateDir, stageNote)
+	if !there && len(paths) == noted {
+		return nil
+	}
+	note := filepath.Join(w.StateDir, stageNote)
 	if there {
 		paths = append(paths, path)
 	} else if len(paths) == 0 {
@@ -220,9 +224,12 @@ func (s *Staged) Discard() error { return s.worktree.Discard(s.Record) }
 // for good, or undone, and an index that was prepared and not used.
 func (w *Worktree) Discard(r Record) error {
 	for _, stage := range r.Stages {
-		if err := removeStage(w.stagePath(stage)); err != nil {
-			return err
+		if err := w.removeStage(r, stage); err != nil {
+			return fmt.Errorf("removing staged files: %w", err)
 		}
+	}
+	if err := w.forgetStages(r); err != nil {
+		return err
 	}
 	if err := os.Remove(w.nextIndex()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("removing a prepared index: %w", err)
@@ -253,10 +260,7 @@ func (w *Worktree) CleanUp() error {
 			r.Stages = append(r.Stages, Stage{Path: Path(e.Name())})
 		}
 	}
-	if err := w.Discard(r); err != nil || len(noted) == 0 {
-		return err
-	}
-	return durable.Remove(filepath.Join(w.StateDir, stageNote))
+	return w.Discard(r)
 }
 
 // Restage is Stage where a process that is dead now may have staged under the
@@ -280,20 +284,58 @@ func (w *Worktree) Restage(ctx context.Context, p *Plan, id string, progress fun
 	return w.Stage(ctx, p, id, progress)
 }
 
-// removeStage removes a stage directory with whatever it holds: directories
-// that came from the web root may forbid it.
-func removeStage(path string) error {
-	if os.RemoveAll(path) == nil {
+// removeStage removes a stage directory with whatever it holds. One in the web
+// root that only a symlink leads to is not where it was made: it is gone.
+func (w *Worktree) removeStage(r Record, stage Stage) error {
+	base, rel := w.StateDir, string(stage.Path)
+	if filepath.IsAbs(rel) {
+		base, rel = w.beneathWhat(r, rel)
+	}
+	at, err := openRoot(base)
+	if err == nil {
+		_, _, err = at.parent(rel)
+		at.close()
+	}
+	if errors.Is(err, os.ErrNotExist) || isAbsent(err) {
 		return nil
 	}
-	filepath.WalkDir(path, func(path string, d os.DirEntry, err error) error {
-		if d != nil && d.IsDir() {
-			os.Chmod(path, 0o700)
+	if err != nil {
+		return err
+	}
+	beneath, err := os.OpenRoot(base)
+	if err != nil {
+		return err
+	}
+	defer beneath.Close()
+	return removeBeneath(beneath, rel)
+}
+
+// beneathWhat cuts the path of a stage in a web root into that web root and the
+// rest. Of one that is a web root no more, or not ours, only the stage's own
+// name is the rest.
+func (w *Worktree) beneathWhat(r Record, path string) (base, rel string) {
+	for _, base := range []string{string(r.Directory), w.Dir} {
+		if rel, beneath := strings.CutPrefix(path, base+"/"); beneath && base != "" {
+			return base, rel
 		}
-		return nil
-	})
-	if err := os.RemoveAll(path); err != nil {
-		return fmt.Errorf("removing staged files: %w", err)
 	}
-	return nil
+	return filepath.Dir(path), filepath.Base(path)
+}
+
+// forgetStages drops the note of stages that have been removed, where there are
+// no others: that needs no room on the disk.
+func (w *Worktree) forgetStages(r Record) error {
+	if !slices.ContainsFunc(r.Stages, func(s Stage) bool { return filepath.IsAbs(string(s.Path)) }) {
+		return nil
+	}
+	noted, err := w.notedStages()
+	if err != nil {
+		return err
+	}
+	for _, path := range noted {
+		if !slices.ContainsFunc(r.Stages, func(s Stage) bool { return s.Path == path }) {
+			return nil
+		}
+	}
+	return durable.Remove(filepath.Join(w.StateDir, stageNote))
 }

@@ -316,6 +316,36 @@ func TestSwappedForSymlink(t *testing.T) {
 	}
 }
 
+// TestStageSwapped: where a symlink has come to stand above a stage in the web
+// root, nothing is removed through it.
+func TestStageSwapped(t *testing.T) {
+	t.Parallel()
+	origin, dir := gittest.Bare(t), gittest.Dir(t)
+	trees := gittest.TreesOf(t, origin, gittest.Commits(t, origin, gittest.Files("d/f", "old\n"), gittest.Files("d/f", "new\n")))
+	w := newWorktree(t, origin, filepath.Join(dir, "web"))
+	w.deploy(t, trees[0], nil)
+	d, outside := filepath.Join(w.Dir, "d"), filepath.Join(dir, "outside")
+	mkdir(t, d, 0o755|os.ModeSetgid)
+	for name, remove := range map[string]func(*Staged) error{"discard": (*Staged).Discard, "clean up": func(s *Staged) error { return s.worktree.CleanUp() }} {
+		_, staged := w.stage(t, trees[1], nil)
+		stage := staged.Record.Stages[len(staged.Record.Stages)-1]
+		if filepath.Dir(string(stage.Path)) != d {
+			t.Fatalf("staged in %q", stage.Path)
+		}
+		write(t, filepath.Join(outside, filepath.Base(string(stage.Path)), "f"), "outside\n")
+		was := listing(t, outside)
+		must(t, os.Rename(d, filepath.Join(dir, "moved")))
+		must(t, os.Symlink(outside, d))
+		if err := remove(staged); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		unchanged(t, was, outside)
+		must(t, os.Remove(d))
+		must(t, os.Rename(filepath.Join(dir, "moved"), d))
+		must(t, os.RemoveAll(string(stage.Path)))
+	}
+}
+
 func TestUnknownOperation(t *testing.T) {
 	t.Parallel()
 	dir := gittest.Dir(t)

@@ -277,29 +277,30 @@ func (c *cleaning) list(dir string) error {
 		if stays || c.dirs[p] || slices.Contains(c.keep, p) || c.plan.uses(p) {
 			continue
 		}
-		if err := c.remove(p); err != nil {
+		if err := removeBeneath(c.beneath, p); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// remove removes a file, or a directory with all in it, which may forbid it.
-func (c *cleaning) remove(p string) error {
-	err := c.beneath.RemoveAll(p)
+// removeBeneath removes a file, or a directory with all in it, which may forbid
+// it.
+func removeBeneath(r *os.Root, p string) error {
+	err := r.RemoveAll(p)
 	if err == nil || !errors.Is(err, os.ErrPermission) {
 		return err
 	}
-	c.open(p)
-	return c.beneath.RemoveAll(p)
+	allow(r, p)
+	return r.RemoveAll(p)
 }
 
-// open lets directories be changed, as far as they are ours.
-func (c *cleaning) open(dir string) {
-	if st, err := c.beneath.Lstat(dir); err != nil || !st.IsDir() || c.beneath.Chmod(dir, 0o700) != nil {
+// allow lets directories be changed, as far as they are ours.
+func allow(r *os.Root, dir string) {
+	if st, err := r.Lstat(dir); err != nil || !st.IsDir() || r.Chmod(dir, 0o700) != nil {
 		return
 	}
-	f, err := c.beneath.Open(dir)
+	f, err := r.Open(dir)
 	if err != nil {
 		return
 	}
@@ -307,7 +308,7 @@ func (c *cleaning) open(dir string) {
 	entries, _ := f.ReadDir(-1) // what cannot be listed cannot be removed, which is told
 	for _, e := range entries {
 		if e.IsDir() {
-			c.open(path.Join(dir, e.Name()))
+			allow(r, path.Join(dir, e.Name()))
 		}
 	}
 }

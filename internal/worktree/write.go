@@ -106,7 +106,11 @@ func (s *Staged) makeDirs(places []place) (map[place]bool, error) {
 			return err
 		}
 		made[dir] = true
-		if err := unix.Mkdirat(dir.stage.fd, dir.path, 0o777); err != nil {
+		at, base, err := dir.stage.parent(dir.path)
+		if err == nil {
+			err = unix.Mkdirat(at, base, 0o777)
+		}
+		if err != nil {
 			return fmt.Errorf("staging: making a directory: %w", err)
 		}
 		return nil
@@ -153,12 +157,23 @@ func (s *Staged) writeRun(ctx context.Context, places []place, from, to int, wri
 			which = append(which, i)
 		}
 	}
+	stages, err := s.ownStages()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, stage := range stages {
+			stage.close()
+		}
+	}()
 	return s.worktree.Repo.Stream(ctx, oids, func(n int, kind string, size int64, r io.Reader) error {
 		write := &s.plan.Writes[which[n]]
 		if kind != "blob" {
 			return fmt.Errorf("%q: object %s is a %s, not a blob", write.Path, write.OID, kind)
 		}
-		err := s.writeOne(places[which[n]], write, func(w io.Writer) error {
+		at := places[which[n]]
+		at.stage = stages[at.stage]
+		err := s.writeOne(at, write, func(w io.Writer) error {
 			n, err := io.Copy(w, r)
 			if err == nil && n != size {
 				err = io.ErrUnexpectedEOF
@@ -168,6 +183,22 @@ func (s *Staged) writeRun(ctx context.Context, places []place, from, to int, wri
 		written()
 		return err
 	})
+}
+
+// ownStages opens each stage once more: a root is for one goroutine.
+func (s *Staged) ownStages() (map[*root]*root, error) {
+	own := map[*root]*root{}
+	for _, stage := range s.stages {
+		again, err := stage.sub("")
+		if err != nil {
+			for _, stage := range own {
+				stage.close()
+			}
+			return nil, err
+		}
+		own[stage] = again
+	}
+	return own, nil
 }
 
 // writeOne writes one file with the mode that git gives it: all bits that the
@@ -198,16 +229,24 @@ func (p place) makeSymlink(st *unix.Stat_t, content func(io.Writer) error) error
 	if err := content(&target); err != nil {
 		return err
 	}
-	if err := unix.Symlinkat(target.String(), p.stage.fd, p.path); err != nil {
+	dir, base, err := p.stage.parent(p.path)
+	if err != nil {
 		return err
 	}
-	return unix.Fstatat(p.stage.fd, p.path, st, unix.AT_SYMLINK_NOFOLLOW)
+	if err := unix.Symlinkat(target.String(), dir, base); err != nil {
+		return err
+	}
+	return unix.Fstatat(dir, base, st, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 // makeFile asks modified, when the content is there, for the file's modification
 // time; nil is now.
 func (p place) makeFile(perm uint32, sync bool, modified func() *unix.Timespec, st *unix.Stat_t, content func(io.Writer) error) error {
-	fd, err := unix.Openat(p.stage.fd, p.path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, perm)
+	dir, base, err := p.stage.parent(p.path)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Openat(dir, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, perm)
 	if err != nil {
 		return err
 	}
@@ -223,8 +262,12 @@ func (p place) fill(fd int, sync bool, modified func() *unix.Timespec, st *unix.
 		return err
 	}
 	if at := modified(); at != nil {
+		dir, base, err := p.stage.parent(p.path)
+		if err != nil {
+			return err
+		}
 		times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, *at}
-		if err := unix.UtimesNanoAt(p.stage.fd, p.path, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		if err := unix.UtimesNanoAt(dir, base, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err
 		}
 	}
