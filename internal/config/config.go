@@ -185,6 +185,8 @@ func (c *Config) Program() string {
 		return "a command check"
 	case c.Promotion != nil && c.Promotion.Provider == "command":
 		return "a command of [promotion]"
+	case c.Promotion != nil && len(c.Promotion.Broker) > 0:
+		return "promotion.broker" // which sudo runs
 	case c.Database != nil:
 		return "a command of [database]"
 	}

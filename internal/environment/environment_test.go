@@ -189,6 +189,10 @@ func TestBroker(t *testing.T) {
 	if slices.ContainsFunc(c.Env, func(kv string) bool { return strings.Contains(kv, "secret") }) || len(c.Env) == 0 {
 		t.Errorf("its environment is %q", c.Env)
 	}
+	// Landlock would take sudo from it.
+	if dirs, _, free := with.Confinement(t.Context()); len(dirs) > 0 || !strings.HasPrefix(free, "promotion.broker ") {
+		t.Errorf("with a broker it is confined to %q: %q", dirs, free)
+	}
 	if with.Promotion.Lock != without.Promotion.Lock || with.Promotion.Address == nil || with.Promotion.Holds == nil || with.Promotion.Anchor == nil {
 		t.Errorf("with a broker it is %+v, without %+v", with.Promotion, without.Promotion)
 	}

@@ -65,6 +65,9 @@ func TestBroker(t *testing.T) {
 	s.is(BrokerPath(repo), "0644")
 	s.is(TokenPath, "0600")
 	s.owned(rootID(), TokenPath, BrokerPath(repo), filepath.Dir(BrokerPath(repo)))
+	if unit := s.read(UnitPath(repo)); strings.Contains(unit, "NoNewPrivileges") {
+		t.Errorf("the unit that recovers cannot use sudo:\n%s", unit)
+	}
 	var want []string
 	for _, question := range []string{"state", "state blue", "fit blue", "assign blue", "address blue", "state green", "fit green", "assign green", "address green"} {
 		want = append(want, "deploy ALL=(root) NOPASSWD: /usr/local/bin/bluegreen broker --config /etc/bluegreen/brokers/sample_app.toml "+question)
