@@ -225,6 +225,13 @@ func (r *run) prepare(ctx context.Context) error {
 	if err := r.refsAreAt(ctx, r.request.Refs, func(u git.RefUpdate) git.OID { return u.Old }); err != nil {
 		return err
 	}
+	if r.request.RefMoved {
+		// Else a power cut may bring back git's lock of the ref, and no push could
+		// move it from then on.
+		if err := durable.SyncFilesystem(r.Repo.Dir); err != nil {
+			return &Failure{Reason: oneLine(err)}
+		}
+	}
 	var err error
 	if r.held, err = r.Journal.Deployed(); err != nil {
 		return &Unknown{Reason: "the records of this server are damaged", Err: err}
