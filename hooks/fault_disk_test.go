@@ -129,7 +129,10 @@ func (d *disk) unmount() {
 // XFS and btrfs refuse.
 func (d *disk) mount(image string) {
 	d.Helper()
-	d.run("mount", "-o", d.options, image, d.dir)
+	if out, err := exec.Command("mount", "-o", d.options, image, d.dir).CombinedOutput(); err != nil {
+		said, _ := exec.Command("sh", "-c", "dmesg | tail -n 30").Output()
+		d.Fatalf("mounting %s: %v: %s\nthe kernel says:\n%s", image, err, out, said)
+	}
 	d.device = d.source()
 }
 

@@ -40,9 +40,8 @@ type cut struct {
 
 // A powerWalker is a server on a disk of its own whose power is cut.
 type powerWalker struct {
-	*walker
+	struckWalker
 	disk   *disk
-	found  figures
 	before []map[string]any // the history before the deployment
 }
 
@@ -57,8 +56,8 @@ func (k killing) newPowerWalker(t *testing.T, d *disk) *walker {
 
 func (k killing) cutPower(t *testing.T, filesystem string, limit time.Duration) {
 	d := newDisk(t, filesystem)
-	p := &powerWalker{walker: k.newPowerWalker(t, d), disk: d}
-	p.found.what = fmt.Sprintf("%s on %s: power cuts", k.name, filesystem)
+	p := &powerWalker{disk: d}
+	p.walker, p.found.what = k.newPowerWalker(t, d), fmt.Sprintf("%s: power cut on %s", k.name, filesystem)
 	defer func() { p.found.print(t) }()
 	end := time.Now().Add(limit)
 	for n := 0; n < 1 || time.Now().Before(end) && !t.Failed(); n++ {
@@ -80,46 +79,51 @@ func (k killing) cutPower(t *testing.T, filesystem string, limit time.Duration) 
 func (p *powerWalker) deployAndCut(steps bool) (cuts []cut) {
 	p.disk.sync()
 	p.before = p.history()
-	path := filepath.Join(p.dir, "steps")
-	os.Remove(path)
-	push := p.command(p.dev, "git", "push", "-q", "srv", "+"+p.new+":refs/heads/master")
-	push.Env = append(push.Env, "BLUEGREEN_STEPS="+path)
-	if steps {
-		push.Env = append(push.Env, "BLUEGREEN_STOP=1")
-	}
-	p.must(push.Start())
-	done := make(chan error, 1)
-	go func() { done <- push.Wait() }()
-	cutNow := func() {
-		c := cut{image: fmt.Sprintf("%s-%d", p.disk.image, len(cuts)), when: "at any moment"}
-		if taken := p.steps(path); len(taken) > 0 {
-			c.steps, c.step = len(taken), taken[len(taken)-1]
+	status, out := p.deployWatched(steps, func(taken []string) {
+		c := cut{image: fmt.Sprintf("%s-%d", p.disk.image, len(cuts)), steps: len(taken), when: "before any step"}
+		if c.steps > 0 {
+			c.step = taken[c.steps-1]
 			c.when = fmt.Sprintf("after step %d, %q", c.steps, c.step)
 		}
 		p.disk.cut(c.image)
 		cuts = append(cuts, c)
+	})
+	if (status == 0) != p.succeeds() {
+		p.Errorf("the deployment whose power is cut: status %d\n%s", status, out)
 	}
+	return cuts
+}
+
+// deployWatched pushes the new commit, and calls at with the steps that it has
+// taken: at each step, where it then waits, or now and then while it goes on.
+func (w *walker) deployWatched(steps bool, at func(taken []string)) (status int, out string) {
+	env, path := w.faults(0)
+	if steps {
+		env = append(env, "BLUEGREEN_STOP=1")
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		status, out = w.push(env, "+"+w.new+":refs/heads/master")
+	}()
 	for deadline := time.Now().Add(patience); ; {
 		pause := time.Millisecond // to look whether it has come to a step
 		if !steps {
 			pause = rand.N(30 * time.Millisecond)
 		}
 		select {
-		case err := <-done:
-			if (err == nil) != p.succeeds() {
-				p.Errorf("the deployment whose power is cut: %v", err)
-			}
-			return cuts
+		case <-done:
+			return status, out
 		case <-time.After(pause):
 		}
 		if time.Now().After(deadline) {
-			p.Fatal("the deployment does not end")
+			w.Fatal("the deployment does not end")
 		}
-		if pid := p.stopped(); pid != 0 {
-			cutNow()
+		if pid := w.stopped(); pid != 0 {
+			at(w.steps(path))
 			resume(pid)
 		} else if !steps {
-			cutNow()
+			at(w.steps(path))
 		}
 	}
 }
@@ -139,14 +143,7 @@ func (p *powerWalker) examine(c cut) {
 		return
 	}
 	p.tidyGit(c.steps == 0)
-	switch p.verify(what) {
-	case p.new:
-		p.found.new++
-	case p.old:
-		p.found.old++
-	default:
-		p.found.mixed++
-	}
+	p.count(p.verify(what))
 	if events := p.history(); len(events) < len(p.before) || !slices.EqualFunc(p.before, events[:len(p.before)], sameEvent) {
 		p.found.lost++
 		p.Errorf("%s: the history has lost events: it was\n%v\nand is\n%v", what, p.before, events)
