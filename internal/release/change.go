@@ -54,10 +54,10 @@ func (s *Switch) SwitchIndex() (warning string, err error) {
 	return s.release.releases.Site.SwitchToPrepared()
 }
 
-// Discard removes what is not kept any more, and an index that was prepared and
-// not used.
+// Discard removes what is not kept any more, what the switch has beside the link,
+// and an index that was prepared and not used.
 func (s *Switch) Discard() error {
-	if err := s.release.releases.Site.Discard(worktree.Record{}); err != nil {
+	if err := s.release.releases.Site.Discard(s.Record); err != nil {
 		return err
 	}
 	return s.release.releases.Surplus()

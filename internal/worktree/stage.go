@@ -216,11 +216,17 @@ func (w *Worktree) stagePath(s Stage) string {
 // Discard removes what was staged, or what the web root held before.
 func (s *Staged) Discard() error { return s.worktree.Discard(s.Record) }
 
-// Discard removes the stage directories of a record that has been activated
-// for good, or undone, and an index that was prepared and not used.
+// Discard removes what a record that has been activated for good, or undone, has
+// beside the web root: stage directories, or what is kept of a link; and an index
+// that was prepared and not used.
 func (w *Worktree) Discard(r Record) error {
 	for _, stage := range r.Stages {
 		if err := removeStage(w.stagePath(stage)); err != nil {
+			return err
+		}
+	}
+	if r.Link != nil {
+		if err := r.Link.Discard(); err != nil {
 			return err
 		}
 	}
