@@ -69,23 +69,33 @@ func (s shortage) before(w *struckWalker, d *disk, long bool) {
 
 // amid has it begin at each step of a deployment, in the short form at some.
 func (s shortage) amid(w *struckWalker, d *disk, long bool) {
-	for n := 1; !w.Failed(); n++ {
-		var steps []string
-		w.strike(fmt.Sprintf("%s from step %d on", s.name, n), d.release, func() (int, string) {
-			status, out := w.deployWatched(true, func(taken []string) {
-				if steps = taken; len(taken) == n {
+	for _, n := range w.points(long) {
+		what := fmt.Sprintf("%s from step %d on", s.name, n)
+		w.strike(what, d.release, func() (int, string) {
+			return w.deployWatched(true, func(taken []string) {
+				if len(taken) == n {
 					s.leave(d, 0)
 				}
 			})
-			return status, fmt.Sprintf("%s\nsteps: %q", out, steps)
 		})
-		if len(steps) < n {
-			return // it had no such step
-		}
-		if !long {
-			n += 5
+		if w.Failed() {
+			return
 		}
 	}
+}
+
+// points are the steps of a deployment at which something is to happen: all, or
+// some in the short form.
+func (w *struckWalker) points(long bool) (points []int) {
+	_, steps, _ := w.deploy(0)
+	w.restore()
+	some := []string{"planned", "intent recorded", "activated", "checked", "committing", "ref moved"}
+	for i, step := range steps {
+		if long || slices.Contains(some, step) {
+			points = append(points, i+1)
+		}
+	}
+	return points
 }
 
 // leaveBytes fills the disk but for so many bytes.
@@ -140,6 +150,7 @@ func (w *struckWalker) strike(what string, mend func(), deploy func() (status in
 			w.Errorf("%s: status %d, and the web root has changed:\n%s\n%s", what, status, d, out)
 		}
 		w.tidyGit(false)
+		w.ageScratch()
 		w.count(w.verify(what))
 	} else {
 		w.count(w.recovered(what)) // what could not be recorded without room

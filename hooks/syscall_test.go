@@ -136,11 +136,11 @@ func (c *campaignServer) deployStruck(s strike) (status int, out string, hit boo
 
 // ageScratch does what happens when a directory that is used for a moment is a
 // day old: who only looks makes such ones, too, without a lock.
-func (c *campaignServer) ageScratch() {
-	scratch, err := filepath.Glob(filepath.Join(c.git, "bluegreen/scratch-*"))
-	c.must(err)
+func (s *server) ageScratch() {
+	scratch, err := filepath.Glob(filepath.Join(s.git, "bluegreen/scratch-*"))
+	s.must(err)
 	for _, dir := range scratch {
-		c.must(os.RemoveAll(dir))
+		s.must(os.RemoveAll(dir))
 	}
 }
 
