@@ -330,6 +330,10 @@ func (r *run) commit(ctx context.Context) error {
 		return r.goBack(ctx, &Failure{Reason: "the release is healthy, but its ref could not move: " + oneLine(err)})
 	}
 	fault.Step("ref moved")
+	// Before anybody is told, or anything says, that it has.
+	if err := durable.SyncFilesystem(r.Repo.Dir); err != nil {
+		return &Unknown{Reason: "the release is in place, but the disk may lose that its ref has moved", Err: err}
+	}
 	r.took()
 	if err := r.recordSuccess(); err != nil {
 		r.unrecorded = oneLine(err) // the release is deployed and stays
@@ -356,10 +360,6 @@ func (r *run) readyToRecord() error {
 }
 
 func (r *run) recordSuccess() error {
-	// The ref, before anything says that it has moved.
-	if err := durable.SyncFilesystem(r.Repo.Dir); err != nil {
-		return err
-	}
 	warning, err := r.change.SwitchIndex()
 	if err != nil {
 		return err
