@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -177,36 +176,3 @@ func (d *disk) written() (count string, busy bool) {
 	}
 	return fmt.Sprint(f[4], f[11]), f[8] != "0"
 }
-
-// processes are those that work in the repository or the web root.
-func (s *server) processes() (pids []int) {
-	s.Helper()
-	entries, err := filepath.Glob("/proc/[0-9]*")
-	s.must(err)
-	for _, dir := range entries {
-		cwd, err := os.Readlink(filepath.Join(dir, "cwd"))
-		if err != nil || !strings.HasPrefix(cwd+"/", s.git+"/") && !strings.HasPrefix(cwd+"/", filepath.Dir(s.www)+"/") {
-			continue
-		}
-		var pid int
-		fmt.Sscan(filepath.Base(dir), &pid)
-		if pid != os.Getpid() {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
-// stopped is a hook that has stopped itself at a step, 0 where there is none.
-func (s *server) stopped() int {
-	for _, pid := range s.processes() {
-		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if _, state, found := strings.Cut(string(stat), ") "); found && strings.HasPrefix(state, "T") {
-			return pid
-		}
-	}
-	return 0
-}
-
-// resume lets a stopped process go on.
-func resume(pid int) { syscall.Kill(pid, syscall.SIGCONT) }

@@ -4,7 +4,6 @@ package hooks_test
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -92,40 +91,6 @@ func (p *powerWalker) deployAndCut(steps bool) (cuts []cut) {
 		p.Errorf("the deployment whose power is cut: status %d\n%s", status, out)
 	}
 	return cuts
-}
-
-// deployWatched pushes the new commit, and calls at with the steps that it has
-// taken: at each step, where it then waits, or now and then while it goes on.
-func (w *walker) deployWatched(steps bool, at func(taken []string)) (status int, out string) {
-	env, path := w.faults(0)
-	if steps {
-		env = append(env, "BLUEGREEN_STOP=1")
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		status, out = w.push(env, "+"+w.new+":refs/heads/master")
-	}()
-	for deadline := time.Now().Add(patience); ; {
-		pause := time.Millisecond // to look whether it has come to a step
-		if !steps {
-			pause = rand.N(30 * time.Millisecond)
-		}
-		select {
-		case <-done:
-			return status, out
-		case <-time.After(pause):
-		}
-		if time.Now().After(deadline) {
-			w.Fatal("the deployment does not end")
-		}
-		if pid := w.stopped(); pid != 0 {
-			at(w.steps(path))
-			resume(pid)
-		} else if !steps {
-			at(w.steps(path))
-		}
-	}
 }
 
 // examine starts the machine again with what is on the disk after a cut.
