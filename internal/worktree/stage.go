@@ -160,6 +160,10 @@ func (s *Staged) addStage(dir *string, web *root) (int, error) {
 	}
 	stage, err := in.sub(name)
 	if err != nil {
+		// Who discards knows of those alone that are open.
+		if unix.Unlinkat(in.fd, name, unix.AT_REMOVEDIR) == nil && dir != nil {
+			s.noteStage(path, false)
+		}
 		return 0, err
 	}
 	s.stages = append(s.stages, stage)
