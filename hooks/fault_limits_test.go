@@ -19,7 +19,7 @@ import (
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	for _, l := range []limit{
-		{name: "few descriptors", first: 3, step: 1, under: prlimit("nofile")},
+		{name: "few descriptors", first: 3, step: 1, each: true, under: prlimit("nofile")},
 		{name: "small files only", first: 0, step: 64, under: prlimit("fsize")},
 		{name: "little memory", first: 512 << 10, step: 128 << 10, under: memoryGroup, kills: true},
 	} {
@@ -38,6 +38,7 @@ func TestLimits(t *testing.T) {
 type limit struct {
 	name        string
 	first, step int
+	each        bool                                   // step, also in the short form
 	under       func(t *testing.T, limit int) []string // the command line of what runs others under it
 	kills       bool                                   // what goes past it
 }
@@ -61,7 +62,7 @@ func (l limit) walk(t *testing.T, k killing, long bool) {
 			worked++
 		}
 		n += max(l.step, n/16)
-		if !long {
+		if !long && !l.each {
 			n += max(l.step, n/2)
 		}
 	}
