@@ -23,9 +23,9 @@ import (
 func TestCrowd(t *testing.T) {
 	t.Parallel()
 	needs(t)
-	c := &crowd{pushers: 5, pushes: 4, pause: 40 * time.Millisecond}
+	c := &crowd{pushers: 5, pushes: 4, pause: 200 * time.Millisecond}
 	if campaign(t) > 0 {
-		c.pushers, c.pushes, c.pause = 20, 50, 200*time.Millisecond
+		c.pushers, c.pushes, c.pause = 20, 50, time.Second
 	}
 	c.server = newServer(t, "", "lock_wait = \"2m\"\n", allHooks...)
 	c.found.what = fmt.Sprintf("%d pushers, %d pushes each, holders of the lock killed", c.pushers, c.pushes)
@@ -66,7 +66,7 @@ var lostOurRace = regexp.MustCompile(`while this push was waiting|: fetch first`
 type crowd struct {
 	*server
 	pushers, pushes int
-	pause           time.Duration // between two kills, at most
+	pause           time.Duration // between two kills, about
 	commits         []string      // one for each push
 	told            []told        // what its pusher was
 	found           figures
@@ -79,20 +79,22 @@ type told struct {
 
 // killHolders kills whoever holds the lock, now and then.
 func (c *crowd) killHolders(done <-chan struct{}) {
-	for {
+	for pause := rand.N(c.pause); ; {
 		select {
 		case <-done:
 			return
-		case <-time.After(rand.N(c.pause)):
+		case <-time.After(pause):
 		}
+		pause = time.Millisecond // until somebody has it
 		var holder struct{ PID int }
 		data, _ := os.ReadFile(filepath.Join(c.git, "bluegreen/lock"))
 		if json.Unmarshal(data, &holder) != nil {
-			continue // nobody has it
+			continue
 		}
 		program, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", holder.PID))
 		if strings.HasPrefix(program, c.bin+"/") && syscall.Kill(holder.PID, syscall.SIGKILL) == nil {
 			c.found.times++
+			pause = c.pause/2 + rand.N(c.pause)
 		}
 	}
 }
