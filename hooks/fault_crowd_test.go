@@ -77,26 +77,40 @@ type told struct {
 	out    string
 }
 
-// killHolders kills whoever holds the lock, now and then.
+// killHolders kills whoever holds the lock, now and then: some time after it has
+// been seen that somebody does.
 func (c *crowd) killHolders(done <-chan struct{}) {
-	for pause := rand.N(c.pause); ; {
+	pause, seen := rand.N(c.pause), false
+	for {
 		select {
 		case <-done:
 			return
 		case <-time.After(pause):
 		}
-		pause = time.Millisecond // until somebody has it
-		var holder struct{ PID int }
-		data, _ := os.ReadFile(filepath.Join(c.git, "bluegreen/lock"))
-		if json.Unmarshal(data, &holder) != nil {
-			continue
-		}
-		program, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", holder.PID))
-		if strings.HasPrefix(program, c.bin+"/") && syscall.Kill(holder.PID, syscall.SIGKILL) == nil {
+		switch pid := c.ourHolder(); {
+		case pid == 0:
+			pause, seen = time.Millisecond, false
+		case !seen:
+			pause, seen = rand.N(40*time.Millisecond), true
+		case syscall.Kill(pid, syscall.SIGKILL) == nil:
 			c.found.times++
-			pause = c.pause/2 + rand.N(c.pause)
+			pause, seen = c.pause/2+rand.N(c.pause), false
 		}
 	}
+}
+
+// ourHolder is the process that holds the lock, 0 where none of ours does.
+func (c *crowd) ourHolder() int {
+	var holder struct{ PID int }
+	data, _ := os.ReadFile(filepath.Join(c.git, "bluegreen/lock"))
+	if json.Unmarshal(data, &holder) != nil {
+		return 0
+	}
+	program, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", holder.PID))
+	if !strings.HasPrefix(program, c.bin+"/") {
+		return 0
+	}
+	return holder.PID
 }
 
 // look holds what the pushers were told against what there is.
