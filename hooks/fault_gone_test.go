@@ -22,11 +22,7 @@ import (
 // nothing stays, neither a hook nor a lock.
 func TestConnectionBreaks(t *testing.T) {
 	t.Parallel()
-	needs(t, "ssh", "ssh-keygen")
-	if os.Mkdir("/run/sshd", 0o755) == nil { // which Debian's unit makes
-		t.Cleanup(func() { os.Remove("/run/sshd") })
-	}
-	gittest.NeedsSSH(t)
+	needs(t, "ssh", "ssh-keygen", "unshare", gittest.Sshd)
 	for _, k := range deployments() {
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
@@ -69,7 +65,9 @@ func startSSHD(t *testing.T, dir string) (port int) {
 	must(t, err)
 	port = l.Addr().(*net.TCPAddr).Port
 	must(t, l.Close())
-	cmd := exec.Command(gittest.Sshd, "-D", "-f", filepath.Join(dir, "sshd_config"), "-E", filepath.Join(dir, "sshd.log"),
+	// What sshd needs in /run, where Debian's unit makes it, it alone sees.
+	cmd := exec.Command("unshare", "--mount", "sh", "-c", "mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd && exec \"$@\"", "sh",
+		gittest.Sshd, "-D", "-f", filepath.Join(dir, "sshd_config"), "-E", filepath.Join(dir, "sshd.log"),
 		"-o", "ListenAddress=127.0.0.1", "-o", fmt.Sprintf("Port=%d", port))
 	must(t, cmd.Start())
 	t.Cleanup(func() {

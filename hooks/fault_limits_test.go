@@ -44,7 +44,7 @@ type limit struct {
 }
 
 func (l limit) walk(t *testing.T, k killing, long bool) {
-	w := &struckWalker{walker: k.newWalker(t), found: figures{what: k.name + ": " + l.name}}
+	w := &struckWalker{walker: k.newWalker(t), found: figures{what: k.name + ": " + l.name}, dies: l.kills}
 	defer func() { w.found.print(t) }()
 	w.wrap("proc-receive")
 	for n, worked := l.first, 0; worked < 2 && !t.Failed(); {
