@@ -106,7 +106,7 @@ func (k killing) campaign(t *testing.T, limit time.Duration) {
 	if out := c.run(c.git, "git", "fsck", "--no-dangling", "--no-progress"); out != "" {
 		t.Errorf("after all that, git fsck: %s", out)
 	}
-	what := fmt.Sprintf("%s: killed at system calls, the recovery too %s times, and %s calls failed", k.name, grouped(c.recovery), grouped(c.failed))
+	what := fmt.Sprintf("%s: at system calls (killed: %s, the recovery, too: %s; calls failed: %s)", k.name, grouped(c.killed), grouped(c.recovery), grouped(c.failed))
 	figures{what: what, times: c.killed + c.failed, new: c.new, old: c.old}.print(t)
 }
 
@@ -162,10 +162,11 @@ func (c *campaignServer) kill(s strike) {
 		}
 		c.ageScratch()
 	}
-	switch c.recovered(what) {
-	case c.walker.new:
+	switch held := c.recovered(what); {
+	case !hit:
+	case held == c.walker.new:
 		c.new++
-	case c.walker.old:
+	case held == c.walker.old:
 		c.old++
 	}
 }
