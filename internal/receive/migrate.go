@@ -53,7 +53,7 @@ func (g *gate) admitMigration(ctx context.Context, d policy.Decision, all []poli
 func (r *processor) migrateTag(ctx context.Context, d policy.Decision, broken error) error {
 	if broken != nil {
 		tag, _ := r.env.Rules().Tag(d.Ref)
-		err := afterFailure(tag)
+		err := afterFailure(tag, d.Action, broken)
 		r.refuse(d, err.Reason)
 		return err
 	}

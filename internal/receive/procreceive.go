@@ -170,7 +170,7 @@ func (r *processor) carryOut(ctx context.Context) {
 		if d.Action == policy.Migrate && !r.answered(d) {
 			err := r.migrateTag(ctx, d, broken)
 			r.settle(d, err)
-			broken = cmp.Or(broken, err)
+			broken = cmp.Or(broken, unmigrated(d, err))
 		}
 	}
 	for _, d := range r.decisions {
@@ -223,7 +223,7 @@ func (r *processor) warnStored(ctx context.Context) {
 func (r *processor) promoteTag(ctx context.Context, d policy.Decision, broken error) error {
 	if broken != nil {
 		tag, _ := r.env.Rules().Tag(d.Ref)
-		err := afterFailure(tag)
+		err := afterFailure(tag, d.Action, broken)
 		r.refuse(d, err.Reason)
 		return err
 	}
