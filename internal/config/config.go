@@ -175,6 +175,25 @@ func reason(err error) string {
 	return err.Error()
 }
 
+// Argvs returns all programs of the operator's that the configuration has run,
+// with their arguments.
+func (c *Config) Argvs() [][]string {
+	var all [][]string
+	for _, command := range c.Commands {
+		all = append(all, command.Run)
+	}
+	for _, h := range c.Health {
+		all = append(all, h.Command)
+	}
+	if c.Promotion != nil {
+		all = append(all, c.Promotion.Owner, c.Promotion.Assign)
+	}
+	if c.Database != nil {
+		all = append(all, c.Database.Version, c.Database.Migrate)
+	}
+	return slices.DeleteFunc(all, func(argv []string) bool { return len(argv) == 0 })
+}
+
 // Program names the first program that the configuration has run, "" where it has
 // none run. Such a program may need rights that the hooks themselves do not.
 func (c *Config) Program() string {
