@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"bluegreen/internal/git"
 	"bluegreen/internal/peer"
 	"bluegreen/internal/schema"
+	"bluegreen/internal/worktree"
 )
 
 // Database is the database that the environments share.
@@ -26,9 +28,19 @@ func (e *Environment) Version(ctx context.Context) (int, error) {
 	return e.Database.Version(ctx, e.Variables("", "", git.OID{}, git.OID{}))
 }
 
+// maxManifest is far above what a manifest has, in bytes. It comes with a push, and
+// what is nested deeply takes its reader long.
+const maxManifest = 4 << 10
+
 // WorksWith reads which versions of the database a commit works with.
 func (e *Environment) WorksWith(ctx context.Context, commit git.OID) (schema.Range, error) {
-	data, err := e.Repo.File(ctx, commit, e.Database.Manifest)
+	objects := e.Repo.Objects(ctx)
+	defer objects.Close()
+	_, root, err := objects.Commit(commit)
+	if err != nil {
+		return schema.Range{}, err
+	}
+	data, err := worktree.ReadCommitted(objects, root, e.Database.Manifest, maxManifest)
 	if err != nil {
 		return schema.Range{}, err
 	}
@@ -61,6 +73,9 @@ func (e *Environment) Fits(ctx context.Context, commit git.OID) (works string, e
 	return "", &Failure{Refused: true, Hint: hint,
 		Reason: fmt.Sprintf("%s works with version %s of the database, which is at %d", commit.Short(), r, version)}
 }
+
+// errNoURL is why an environment cannot be asked.
+var errNoURL = errors.New("[peers] has no url of its marker")
 
 // A Standing is what an environment serves, and which versions of the database
 // that works with.
@@ -104,7 +119,7 @@ func (e *Environment) Standings(ctx context.Context) []Standing {
 func standing(ctx context.Context, name string, p *peer.Peer) Standing {
 	s := Standing{Environment: name}
 	if p == nil {
-		s.Err = fmt.Errorf("[peers] has no url of its marker")
+		s.Err = errNoURL
 		return s
 	}
 	release, err := p.Read(ctx)

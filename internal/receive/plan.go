@@ -93,7 +93,7 @@ func (p *push) printPlan(ctx context.Context, decisions []policy.Decision) error
 			}
 			ShowPlan(ctx, p.console, p.env, d.New, plan)
 		case policy.Migrate:
-			p.printMigration(ctx, d)
+			p.printMigration(ctx, d, decisions)
 		case policy.Promote:
 			request, err := p.readTag(ctx, d)
 			if err != nil {

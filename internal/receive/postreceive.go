@@ -50,14 +50,14 @@ func (r *after) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var broken error
+	broken := r.refusedBefore(decisions)
 	for _, d := range decisions {
 		if _, action := r.env.Rules().Tag(d.Ref); action != policy.Store {
 			continue
 		}
 		if err := r.handle(ctx, d); err != nil {
 			r.report.add(failed(err))
-			broken = err
+			broken = cmp.Or(broken, err)
 		}
 	}
 	for _, of := range []policy.Action{policy.Migrate, policy.Promote} { // in this order
@@ -84,9 +84,9 @@ func (r *after) handleTag(ctx context.Context, d policy.Decision, broken error) 
 	if taken, err := procReceiveTakes(ctx, r.env.Repo, []policy.Update{d.Update}); err != nil || taken {
 		return err
 	}
-	tag, _ := r.env.Rules().Tag(d.Ref)
+	tag, action := r.env.Rules().Tag(d.Ref)
 	again := "git has stored the tag: run \"bluegreen promote\" on the server, or push a new tag"
-	if d.Action == policy.Migrate {
+	if action == policy.Migrate {
 		again = "git has stored the tag: remove it (git push --delete), then push it again"
 	}
 	err := error(nil)
@@ -108,6 +108,22 @@ func (r *after) handleTag(ctx context.Context, d policy.Decision, broken error) 
 
 // errNotMigrated stands for a migration that has failed.
 var errNotMigrated = errors.New("not migrated")
+
+// refusedBefore is why what comes later in a push is not done: a part of it that
+// comes before has been refused already. nil is for none.
+func (p *push) refusedBefore(decisions []policy.Decision) error {
+	for _, d := range decisions {
+		_, action := p.env.Rules().Tag(d.Ref)
+		switch {
+		case d.Action != policy.Refuse:
+		case d.Ref == p.env.Rules().BranchRef():
+			return refusal(d)
+		case action == policy.Migrate:
+			return errNotMigrated
+		}
+	}
+	return nil
+}
 
 // unmigrated is errNotMigrated for the failure of a migration, nil for others,
 // which nothing comes after.
