@@ -2,16 +2,21 @@
 #                 and bin/linux-arm64 for servers
 # make test       every test, as an ordinary user, offline once the modules are there
 # make lint       formatting, vet, staticcheck
+# make vuln       known vulnerabilities in what the programs call (from vuln.go.dev)
 # make fuzz       every fuzz target for FUZZTIME each
-# make faults     kills at every single step, and at system calls from outside, which
-#                 it also lets fail, for FAULTS each kind of deployment; a table of
-#                 what was struck and what was found then (apt-get install strace);
-#                 and swaps directories for symlinks 100,000 times meanwhile
+# make faults     kills at every single step; kills at system calls from outside, and
+#                 lets calls fail; cuts the power, fills and takes away disks, limits
+#                 what a deployment may use, breaks connections, swaps directories for
+#                 symlinks meanwhile, has crowds push and visitors watch: for FAULTS
+#                 each kind of deployment where there is no end, and a table of what
+#                 was struck and what was found then. It needs root for most (apt-get
+#                 install strace openssh-server openssh-client xfsprogs btrfs-progs);
+#                 what it cannot do it says
 # make e2e        what needs root and Debian packages: the README's walk-through on
 #                 two servers and a developer's machine that are one machine, and
 #                 the examples with a real nginx, a real cloud-init, and a real
-#                 PostgreSQL with PHP in Apache; under 6 min
-#                 (apt-get install apache2 nginx-light openssh-server
+#                 PostgreSQL with PHP in Apache, and a short form of make faults;
+#                 under 7 min (apt-get install apache2 nginx-light openssh-server
 #                 openssh-client sudo iproute2 nftables curl ca-certificates
 #                 cloud-init gettext-base libapache2-mod-php php-cli php-pgsql
 #                 php-sqlite3 postgresql)
@@ -33,7 +38,7 @@ GO       = go
 # The same source gives the same bytes, wherever it lies.
 BUILD    = CGO_ENABLED=0 GOFLAGS=-mod=readonly $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -buildid="
 
-.PHONY: all build native cross test lint fuzz faults e2e dist demo bench profile clean
+.PHONY: all build native cross test lint vuln fuzz faults e2e dist demo bench profile clean
 all: build
 
 build: native cross
@@ -69,28 +74,40 @@ lint:
 	$(GO) tool staticcheck ./...
 	$(GO) mod verify
 
+# Known vulnerabilities in what the programs call; its database is on the network.
+vuln:
+	$(GO) tool govulncheck ./...
+
 # Every fuzz target for FUZZTIME, or as many inputs: FUZZTIME=1000000x.
 FUZZTIME = 30s
 fuzz:
 	TMPDIR=$(or $(MEMORY),$${TMPDIR:-/tmp}) .ci/fuzz $(FUZZTIME)
 
-# Each kind of deployment for FAULTS, four side by side.
+# Each kind of deployment for FAULTS, four side by side. Visitors and crowds come
+# last, when the machine has time for them.
 FAULTS = 5m
+ROOT_FAULTS  = TestPowerCuts|TestNoRoom|TestDiskFails|TestLimits|TestConnectionBreaks
+FAULT_TESTS  = TestAtSystemCalls|TestSwaps|TestBombs|TestKilledAtEveryStep|TestPromotionKilledAtEveryStep|$(ROOT_FAULTS)
+CROWDS       = TestCrowd|TestNobodySeesAMixture
+SHORT_FAULTS = $(ROOT_FAULTS)|$(CROWDS)
 faults:
 	@mkdir -p dist
-	@BLUEGREEN_EVERY_STEP=1 BLUEGREEN_FAULTS=$(FAULTS) TMPDIR=$(or $(MEMORY),$${TMPDIR:-/tmp}) \
-		$(GO) test -count=1 -timeout 2h -parallel 4 -v \
-		-run '^(TestAtSystemCalls|TestKilledAtEveryStep|TestPromotionKilledAtEveryStep|TestSwaps|TestBombs)$$' ./hooks >dist/faults.log || \
+	@export BLUEGREEN_EVERY_STEP=1 BLUEGREEN_FAULTS=$(FAULTS) TMPDIR=$(or $(MEMORY),$${TMPDIR:-/tmp}); \
+		run="$(GO) test -tags e2e -count=1 -timeout 3h -v"; \
+		{ $$run -parallel 4 -run '^($(FAULT_TESTS))$$' ./hooks && $$run -parallel 1 -run '^($(CROWDS))$$' ./hooks; } >dist/faults.log || \
 		{ grep -v '^=== ' dist/faults.log; exit 1; }
-	@echo '| deployment | killed | recovery killed, too | calls failed | new commit after a kill | old one | mixed | not recovered |'
+	@grep -B1 -A1 '^ *--- SKIP' dist/faults.log | grep '_test.go' || true
+	@echo '| what struck | times | new commit after it | old one | mixed | not recovered | lost history lines | hung hooks |'
 	@echo '| --- | --: | --: | --: | --: | --: | --: | --: |'
-	@sed -n 's/^ *syscall_test.go:[0-9]*: |/|/p' dist/faults.log
+	@sed -n 's/^ *[a-z_]*_test.go:[0-9]*: |/|/p' dist/faults.log | sort
 
 # What needs Debian packages, and root for namespaces. What it measures is in
 # the output, in lines with MEASURED.
 e2e:
 	$(GO) test -tags e2e -count=1 ./examples/nginx/ ./examples/cloud-init/ ./examples/terraform/ ./examples/turquoise/
 	$(GO) test -tags e2e -count=1 -timeout 4m -v ./install/e2e/
+	TMPDIR=$(or $(MEMORY),$${TMPDIR:-/tmp}) $(GO) test -tags e2e -count=1 -timeout 4m -parallel 2 \
+		-run '^($(SHORT_FAULTS))$$' ./hooks
 
 dist: build
 	install/package/dist

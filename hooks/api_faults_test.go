@@ -164,7 +164,10 @@ func TestAPITroubles(t *testing.T) {
 	wg.Wait()
 }
 
-func (tr trouble) play(t *testing.T, bin string) {
+func (tr trouble) play(t *testing.T, bin string) { tr.playIn(t, newCloud, bin) }
+
+// playIn plays it in a cloud that is made so.
+func (tr trouble) playIn(t *testing.T, newCloud func(t testing.TB, bin, config string, hooks ...string) *cloud, bin string) {
 	t.Run(strings.ReplaceAll(tr.name, " ", "-"), func(t *testing.T) {
 		c := newCloud(t, bin, "", allHooks...)
 		c.AddDroplet(42, "stranger", "fra1")

@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 		"pre-receive":  hook("pre-receive", receive.PreReceive),
 		"proc-receive": hook("proc-receive", receive.ProcReceive),
 		"post-receive": hook("post-receive", receive.PostReceive),
+		"broker":       playBroker,
 		"measure":      measure,
 		"bluegreen": func() {
 			os.Exit(operator.Main(operator.Program{Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr, Environ: os.Environ()}))

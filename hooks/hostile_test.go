@@ -214,7 +214,7 @@ type watch struct {
 	fd int
 }
 
-func (s *server) watch(dirs ...string) *watch {
+func (s *server) spy(dirs ...string) *watch {
 	s.Helper()
 	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
 	s.must(err)
@@ -318,7 +318,7 @@ func (h *hostileServer) send(row hostile) (commit string, accepted bool, said st
 // even for a moment.
 func (h *hostileServer) refuseAll(rows []hostile) {
 	h.Helper()
-	w := h.server.watch(filepath.Join(h.git, "bluegreen"))
+	w := h.server.spy(filepath.Join(h.git, "bluegreen"))
 	before := h.around()
 	for _, row := range rows {
 		start := time.Now()

@@ -69,6 +69,7 @@ func buildPrograms(bin, flag string) error {
 type killing struct {
 	name     string
 	bin      string
+	disk     string // newServerOn's
 	hooks    []string
 	converts bool   // git's checkout changes contents
 	fails    bool   // the check finds the new commit broken
@@ -94,10 +95,10 @@ func (k killing) newWalker(t *testing.T) *walker {
 	if k.fails {
 		config += "[[health]]\ncommand = [\"/bin/sh\", \"-c\", \"! test -e broken\"]\ninterval = \"20s\"\nwithin = \"20s\"\n"
 	}
-	w := &walker{server: newServer(t, k.bin, config, k.hooks...), killing: k}
+	w := &walker{server: newServerOn(t, k.disk, k.bin, config, k.hooks...), killing: k}
 	if k.releases {
 		w.must(os.Remove(w.www))
-		w.configure(strings.ReplaceAll(config, "RELEASES", filepath.Join(w.dir, "releases")))
+		w.configure(strings.ReplaceAll(config, "RELEASES", w.releasesDir()))
 	}
 	w.old = w.commit(map[string]string{"page": "old", "gone": "x", "tofile/a": "x", "tofile/b": "x", "todir": "x", "run": "#!", "deep/er/gone": "x", "same": "same", "link": "x", "converted": "x\n"})
 	w.pushed("master")
@@ -121,6 +122,9 @@ func (k killing) newWalker(t *testing.T) *walker {
 	w.must(err)
 	return w
 }
+
+// releasesDir is where the releases are, if the server has them.
+func (w *walker) releasesDir() string { return filepath.Join(filepath.Dir(w.www), "releases") }
 
 // deploy deploys the new commit under the given faults. It returns the steps
 // that the programs took.
@@ -220,7 +224,7 @@ func (w *walker) restore() {
 	// The other release would have what the next deployment is to write.
 	live, err := filepath.EvalSymlinks(w.www)
 	w.must(err)
-	all, err := filepath.Glob(filepath.Join(w.dir, "releases/*"))
+	all, err := filepath.Glob(filepath.Join(w.releasesDir(), "*"))
 	w.must(err)
 	for _, dir := range all {
 		if dir != live {
@@ -246,7 +250,7 @@ func (w *walker) killed(first []string, more bool) {
 
 // pushMore pushes the new commit if it is not there, else the old one: that
 // works as it would have without the kill.
-func (w *walker) pushMore(what string) {
+func (w *walker) pushMore(what string) (works bool) {
 	commit, site, succeeds := w.new, w.newSite, w.succeeds()
 	if w.ref("refs/heads/master") == w.new {
 		commit, site, succeeds = w.old, w.oldSite, true
@@ -254,12 +258,14 @@ func (w *walker) pushMore(what string) {
 		site = w.oldSite
 	}
 	status, out := w.push(nil, "+"+commit+":refs/heads/master")
-	if (status == 0) != succeeds {
+	if works = (status == 0) == succeeds; !works {
 		w.Errorf("%s: the next push: status %d\n%s", what, status, out)
 	}
 	if got := w.web(false).without("untracked"); !maps.Equal(got, site) {
 		w.Errorf("%s, pushed again:\n%s", what, diff(site, got))
+		works = false
 	}
+	return works
 }
 
 // recoveryKilled kills the recovery of a killed deployment at its first step,
@@ -342,14 +348,18 @@ func (w *walker) verify(what string) (held string) {
 		!strings.Contains(out, fmt.Sprintf(`"commit": %q`, held)) || !strings.Contains(out, `"unfinished": null`) || !strings.Contains(out, `"drift": []`) {
 		w.Errorf("%s: bluegreen status: %d, want %s\n%s", what, status, held, out)
 	}
-	// What the history says last of the web root is what it holds.
-	for _, e := range slices.Backward(w.history()) {
-		if e["event"] == "deploy" && e["result"] == "succeeded" {
-			if e["commit"] != held {
-				w.Errorf("%s: the web root holds %s, and the history says %s", what, held, e["commit"])
-			}
-			break
-		}
+	if said := w.lastDeployed(); said != held {
+		w.Errorf("%s: the web root holds %s, and the history says %s", what, held, said)
 	}
 	return held
+}
+
+// lastDeployed is what the history says last of what the web root holds.
+func (w *walker) lastDeployed() string {
+	for _, e := range slices.Backward(w.history()) {
+		if e["event"] == "deploy" && e["result"] == "succeeded" {
+			return e["commit"].(string)
+		}
+	}
+	return ""
 }

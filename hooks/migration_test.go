@@ -241,8 +241,12 @@ func TestMigrationFails(t *testing.T) {
 	must(t, os.Rename(filepath.Join(s.db, "away"), filepath.Join(s.db, "version")))
 	s.pushes(1, "2 tags in this push migrate, and only one can", "blue", "schema-2", s.tag("schema-3"))
 	s.release("another", "1..3")
+	s.pushes(1, "plan: refs/tags/schema-2 would then move the database from 1 to 2", "blue", "-o", "plan", "master", s.tag("schema-2"))
 	s.pushes(1, "a migration cannot be taken back", "blue", "--atomic", "master", s.tag("schema-2"))
 	s.pushes(0, "success:", "blue", "master")
+	s.blue.run(s.blue.dev, "git", "branch", "-f", "side", "HEAD~1")
+	s.pushes(1, "a migration cannot be taken back", "blue", "--atomic", "side", "schema-2")
+	s.pushes(1, `"release-1" does not promote: the migration of the same push failed`, "blue", "schema-2", "schema-3", s.tag("release-1"))
 	s.pushes(1, "does not say which version", "blue", s.tag("schema-next"))
 	s.pushes(1, "plan: refs/tags/schema-2 would move the database from 1 to 2", "blue", "-o", "plan", "schema-2")
 	s.is(1)
@@ -348,6 +352,59 @@ func TestMigrationOutlivesItsHook(t *testing.T) {
 	if last := s.blue.last(); last["event"] != "recover" || last["schema"] != 2.0 {
 		t.Errorf("%v", last)
 	}
+}
+
+// TestMigrationKilledThenAnotherPush: the tag of a migration that a killed hook had
+// begun is made by whichever hook settles it, also by the gate.
+func TestMigrationKilledThenAnotherPush(t *testing.T) {
+	t.Parallel()
+	s := newShared(t, allHooks...)
+	s.release("turquoise", "1..2")
+	s.pushes(0, "success:", "blue", "master")
+	s.pushes(0, "success:", "green", "-o", "live", "master")
+	s.push([]string{"BLUEGREEN_DIE_AT=2"}, "blue", s.tag("schema-2"))
+	s.is(2)
+	s.release("next", "2")
+	s.pushes(0, "success:", "blue", "master")
+	if s.blue.ref("refs/tags/schema-2") == "" {
+		t.Errorf("the tag was not made: %v", s.blue.history())
+	}
+}
+
+// TestNoWayBackNeedsToKnowWhoIsLive: the option does not break what may be live.
+func TestNoWayBackNeedsToKnowWhoIsLive(t *testing.T) {
+	t.Parallel()
+	s := newShared(t, allHooks...)
+	s.release("turquoise", "1..2")
+	s.pushes(0, "success:", "blue", "master")
+	s.apiDown()
+	s.pushes(1, "which works with version 1 of the database, and may be live", "blue", "-o", "no-way-back", s.tag("schema-2"))
+	must(t, os.Remove(filepath.Join(s.green.www, ".well-known/release.json")))
+	s.pushes(1, "and may be live", "blue", "-o", "no-way-back", "schema-2")
+	s.is(1)
+}
+
+// TestManifest: a release that does not say what it works with, in a line or two, is
+// refused in words about that.
+func TestManifest(t *testing.T) {
+	t.Parallel()
+	s := newShared(t, allHooks...)
+	for want, content := range map[string]string{
+		`there is no "schema.toml" in it`:  "-",
+		"more than the 4096 that are read": "a=" + strings.Repeat("{a=", 300_000),
+		"works_with: is missing":           "# none\n",
+		`"4..3" ends before it begins`:     "works_with = '4..3'\n",
+	} {
+		s.blue.commit(map[string]string{"schema.toml": content, "index.html": want})
+		s.pushes(1, want, "blue", "-f", "HEAD:master")
+	}
+	path := filepath.Join(s.blue.dev, "schema.toml")
+	must(t, os.RemoveAll(path))
+	must(t, os.Symlink("index.html", path))
+	s.blue.run(s.blue.dev, "git", "add", "-A")
+	s.blue.run(s.blue.dev, "git", "commit", "-qm", "a symlink")
+	s.pushes(1, `"schema.toml" is a symlink, not a file`, "blue", "master")
+	s.serves(s.blue, "v1")
 }
 
 // TestMigrationsAtOnce: both servers are told to migrate; one does, and the other
@@ -457,4 +514,35 @@ func TestMigrationDuringPromotion(t *testing.T) {
 	if owner := s.owner(); owner != "blue" {
 		t.Errorf("%s is live", owner)
 	}
+}
+
+// TestDatabaseExamined has doctor and plan look at the database and at the other
+// environment.
+func TestDatabaseExamined(t *testing.T) {
+	t.Parallel()
+	s := newShared(t, allHooks...)
+	says := func(want string, check ...string) {
+		t.Helper()
+		_, e := s.blue.doctor(t)
+		for _, f := range e.Findings {
+			if slices.Contains(check, f.Check) && strings.Contains(f.Text, want) && (f.Level == "ok") == (f.Fix == "") {
+				return
+			}
+		}
+		t.Errorf("doctor does not say %q, but %+v", want, e.Findings)
+	}
+	says("works with version 1", "database")
+	says("each of 1 other environments says what it serves", "peers")
+	if out := s.blue.run(s.blue.git, "bluegreen", "plan"); !strings.Contains(out, "plan: it works with version 1 of the database, as that is") {
+		t.Errorf("%s", out)
+	}
+	s.at(t, 2)
+	says("the database is at 2, and ", "database")
+	if out := s.blue.run(s.blue.git, "bluegreen", "plan"); !strings.Contains(out, "works with version 1 of the database, which is at 2") {
+		t.Errorf("%s", out)
+	}
+	must(t, os.WriteFile(filepath.Join(s.db, "version"), []byte("none"), 0o644))
+	says(`"none" is not a version`, "database")
+	must(t, os.Remove(filepath.Join(s.green.www, ".well-known/release.json")))
+	says("what green serves is not known", "peers")
 }

@@ -107,7 +107,7 @@ func TestProcReceiveProtocol(t *testing.T) {
 		"a stale old object":            {hello + packets(two+" "+one+" refs/heads/master", "", ""), 0, []string{fmt.Sprintf(`ng refs/heads/master "refs/heads/master" is at %s now, and not at %s: fetch first`, one[:7], two[:7]), ""}, "error: "},
 		"created, and it is there":      {hello + packets(zeros+" "+two+" refs/heads/master", "", ""), 0, []string{fmt.Sprintf(`ng refs/heads/master "refs/heads/master" is at %s now, and not at none: fetch first`, one[:7]), ""}, "error: "},
 		"SHA-256 in a SHA-1 repository": {hello + packets(sha256+" "+sha256+" refs/heads/master", "", ""), 0, []string{fmt.Sprintf(`ng refs/heads/master "refs/heads/master" is at %s now, and not at 1212121: fetch first`, one[:7]), ""}, "error: "},
-		"an option with a newline":      {hello + packets(forward, "", "plan\nlive\nwait=1s", ""), 0, []string{`ng refs/heads/master push option "plan\nlive\nwait=1s" is not known; known are: plan, live, promote, wait=DURATION`, ""}, "error: "},
+		"an option with a newline":      {hello + packets(forward, "", "plan\nlive\nwait=1s", ""), 0, []string{`ng refs/heads/master push option "plan\nlive\nwait=1s" is not known; known are: plan, live, no-way-back, promote, wait=DURATION`, ""}, "error: "},
 		"a plan":                        {hello + packets(forward, "", "plan", ""), 0, []string{"ng refs/heads/master plan only", ""}, "warning: plan only"},
 		"all or nothing": {packets("version=1\x00atomic", "", forward, one+" "+two+" refs/tags/x", ""), 0, []string{
 			`ng refs/heads/master atomic push: "refs/tags/x" is at none now, and not at ` + one[:7] + ": fetch first",

@@ -46,6 +46,13 @@ const played = "played"
 // say where the web root is. With "" for bin the programs are built, once.
 func newServer(t testing.TB, bin, config string, hooks ...string) *server {
 	t.Helper()
+	return newServerOn(t, "", bin, config, hooks...)
+}
+
+// newServerOn is newServer with the repository and the web root in a directory
+// that is there, disk, unless that is "". All else is beside it.
+func newServerOn(t testing.TB, disk, bin, config string, hooks ...string) *server {
+	t.Helper()
 	switch bin {
 	case "":
 		bin = buildWithFaults(t)
@@ -53,7 +60,8 @@ func newServer(t testing.TB, bin, config string, hooks ...string) *server {
 		bin = ""
 	}
 	dir := t.TempDir()
-	s := &server{TB: t, dir: dir, bin: bin, sites: &sync.Map{}, git: filepath.Join(dir, "srv.git"), www: filepath.Join(dir, "www"), dev: filepath.Join(dir, "dev")}
+	disk = cmp.Or(disk, dir)
+	s := &server{TB: t, dir: dir, bin: bin, sites: &sync.Map{}, git: filepath.Join(disk, "srv.git"), www: filepath.Join(disk, "www"), dev: filepath.Join(dir, "dev")}
 	home := filepath.Join(dir, "home")
 	for _, d := range []string{home, s.www} {
 		s.must(os.Mkdir(d, 0o755))
@@ -61,7 +69,9 @@ func newServer(t testing.TB, bin, config string, hooks ...string) *server {
 	s.env = hermetic(home)
 	repositories, err := emptyRepositories()
 	s.must(err)
-	s.must(os.CopyFS(dir, os.DirFS(repositories)))
+	for _, path := range []string{s.git, s.dev} {
+		s.must(os.CopyFS(path, os.DirFS(filepath.Join(repositories, filepath.Base(path)))))
+	}
 	s.must(appendTo(filepath.Join(s.dev, ".git/config"), remote("srv", s.git)))
 	s.must(installHooks(s.git, bin, hooks...))
 	s.configure(config)

@@ -14,10 +14,6 @@ import (
 	"time"
 )
 
-// campaignFor is the environment variable that says how long each part of the
-// campaign goes on, such as "1m". "make faults" sets it.
-const campaignFor = "BLUEGREEN_FAULTS"
-
 // calls are the system calls that change something, by what they do. Each group
 // is struck in turn, or the rare ones never would be. "?" is for those that this
 // machine's kernel may not have.
@@ -35,8 +31,8 @@ var errnos = []string{"EIO", "ENOSPC", "EDQUOT", "EMFILE", "EINTR"}
 // this one looks between them.
 func TestAtSystemCalls(t *testing.T) {
 	t.Parallel()
-	limit, err := time.ParseDuration(os.Getenv(campaignFor))
-	if err != nil {
+	limit := campaign(t)
+	if limit == 0 {
 		t.Skipf("it takes its time: make faults, which sets %s", campaignFor)
 	}
 	if _, err := exec.LookPath("strace"); err != nil {
@@ -110,16 +106,18 @@ func (k killing) campaign(t *testing.T, limit time.Duration) {
 	if out := c.run(c.git, "git", "fsck", "--no-dangling", "--no-progress"); out != "" {
 		t.Errorf("after all that, git fsck: %s", out)
 	}
-	t.Logf("| %s | %d | %d | %d | %d | %d | 0 | 0 |", k.name, c.killed, c.recovery, c.failed, c.new, c.old)
+	what := fmt.Sprintf("%s: at system calls (killed: %s, the recovery, too: %s; calls failed: %s)", k.name, grouped(c.killed), grouped(c.recovery), grouped(c.failed))
+	figures{what: what, times: c.killed + c.failed, new: c.new, old: c.old}.print(t)
 }
 
-// wrap has git run a hook beneath strace, where the environment says so.
-func (c *campaignServer) wrap(hook string) {
-	path := filepath.Join(c.git, "hooks", hook)
+// wrap has git run a hook beneath another program, such as strace, where the
+// environment says so.
+func (w *walker) wrap(hook string) {
+	path := filepath.Join(w.git, "hooks", hook)
 	program, err := os.Readlink(path)
-	c.must(err)
-	c.must(os.Remove(path))
-	c.must(os.WriteFile(path, fmt.Appendf(nil, "#!/bin/sh\nexec $STRIKE %s\n", program), 0o755))
+	w.must(err)
+	w.must(os.Remove(path))
+	w.must(os.WriteFile(path, fmt.Appendf(nil, "#!/bin/sh\nexec $STRIKE %s\n", program), 0o755))
 }
 
 // deployStruck deploys the new commit, and strikes.
@@ -138,11 +136,11 @@ func (c *campaignServer) deployStruck(s strike) (status int, out string, hit boo
 
 // ageScratch does what happens when a directory that is used for a moment is a
 // day old: who only looks makes such ones, too, without a lock.
-func (c *campaignServer) ageScratch() {
-	scratch, err := filepath.Glob(filepath.Join(c.git, "bluegreen/scratch-*"))
-	c.must(err)
+func (s *server) ageScratch() {
+	scratch, err := filepath.Glob(filepath.Join(s.git, "bluegreen/scratch-*"))
+	s.must(err)
 	for _, dir := range scratch {
-		c.must(os.RemoveAll(dir))
+		s.must(os.RemoveAll(dir))
 	}
 }
 
@@ -164,10 +162,11 @@ func (c *campaignServer) kill(s strike) {
 		}
 		c.ageScratch()
 	}
-	switch c.recovered(what) {
-	case c.walker.new:
+	switch held := c.recovered(what); {
+	case !hit:
+	case held == c.walker.new:
 		c.new++
-	case c.walker.old:
+	case held == c.walker.old:
 		c.old++
 	}
 }

@@ -16,6 +16,7 @@ var files embed.FS
 // The templates.
 const (
 	Configuration = "bluegreen.toml"            // for a *Site
+	Broker        = "broker.toml"               // for a *Site
 	Unit          = "bluegreen-recover.service" // for a *Site
 	Sudoers       = "sudoers"                   // for a *Rules
 	ApacheHint    = "apache.txt"                // for a *Site: how Apache comes to serve another directory
@@ -38,6 +39,8 @@ type Site struct {
 	TokenFile   string         // with IP
 	APIURL      string         // "" for the default
 	MetadataURL string         // "" for the default
+	Broker      []string       // that asks the API; empty where the hooks do
+	Timeout     string         // of a promotion
 }
 
 // Rules are lines of a sudoers file, ready to use.

@@ -87,7 +87,7 @@ dpkg-query --show --showformat='${Status}\n' bluegreen
 cat /home/deploy/sample_app/bluegreen.toml
 grep -q '^environment = "blue"$' /home/deploy/sample_app/bluegreen.toml
 grep -q '^ip = "203.0.113.10"$' /home/deploy/sample_app/bluegreen.toml
-[ "$(stat -c '%U %a' /etc/bluegreen/token)" = 'deploy 600' ]
+[ "$(stat -c '%U %a' /etc/bluegreen/token)" = 'root 600' ]
 [ "$(cat /etc/bluegreen/token)" = dop_v1_move ]
 [ -x /home/deploy/sample_app/hooks/proc-receive ]
 bluegreen version

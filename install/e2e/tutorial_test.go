@@ -27,8 +27,9 @@ func TestServers(t *testing.T) {
 func tutorial(s *story) {
 	s.walkThrough()
 	began := time.Now()
+	s.brokered()
 	s.deployIdle()
-	s.promote()
+	s.watched(s.blue, s.promote)
 	s.rollback()
 	s.unseen()
 	s.operate()

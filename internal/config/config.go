@@ -73,8 +73,11 @@ type Command struct {
 	Timeout time.Duration // more than 0
 }
 
-// DefaultAPIURL is where DigitalOcean's API is.
-const DefaultAPIURL = "https://api.digitalocean.com"
+// Where DigitalOcean's API is, and a droplet's metadata.
+const (
+	DefaultAPIURL      = "https://api.digitalocean.com"
+	DefaultMetadataURL = "http://169.254.169.254"
+)
 
 // Promotion says how the traffic moves from one environment to another.
 type Promotion struct {
@@ -83,6 +86,7 @@ type Promotion struct {
 	IP          string         // the reserved IP; "" with "command"
 	Droplets    map[string]int // environment to droplet id, this environment among them; nil with "command"
 	TokenFile   string         // absolute; "" reads DIGITALOCEAN_TOKEN from the environment
+	Broker      []string       // argv that asks DigitalOcean in our place; nil asks with the token itself
 	Signers     string         // an SSH allowed-signers file, absolute; "" accepts unsigned tags
 	Timeout     time.Duration  // for the move; more than 0
 	Bake        time.Duration  // how long the promoted checks go on afterwards; 0 for once
@@ -171,6 +175,25 @@ func reason(err error) string {
 	return err.Error()
 }
 
+// Argvs returns all programs of the operator's that the configuration has run,
+// with their arguments.
+func (c *Config) Argvs() [][]string {
+	var all [][]string
+	for _, command := range c.Commands {
+		all = append(all, command.Run)
+	}
+	for _, h := range c.Health {
+		all = append(all, h.Command)
+	}
+	if c.Promotion != nil {
+		all = append(all, c.Promotion.Owner, c.Promotion.Assign)
+	}
+	if c.Database != nil {
+		all = append(all, c.Database.Version, c.Database.Migrate)
+	}
+	return slices.DeleteFunc(all, func(argv []string) bool { return len(argv) == 0 })
+}
+
 // Program names the first program that the configuration has run, "" where it has
 // none run. Such a program may need rights that the hooks themselves do not.
 func (c *Config) Program() string {
@@ -181,6 +204,8 @@ func (c *Config) Program() string {
 		return "a command check"
 	case c.Promotion != nil && c.Promotion.Provider == "command":
 		return "a command of [promotion]"
+	case c.Promotion != nil && len(c.Promotion.Broker) > 0:
+		return "promotion.broker" // which sudo runs
 	case c.Database != nil:
 		return "a command of [database]"
 	}

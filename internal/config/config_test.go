@@ -84,6 +84,7 @@ provider     = "digitalocean"
 ip           = "203.0.113.10"
 droplets     = { blue = 3164494, green = 3164495 }
 token_file   = "/etc/bluegreen/token"
+broker       = ["sudo", "-n", "/usr/local/bin/bluegreen", "broker"]
 signers      = ""
 timeout      = "3m"
 bake         = "0s"
@@ -161,6 +162,7 @@ func TestContract(t *testing.T) {
 		IP:          "203.0.113.10",
 		Droplets:    map[string]int{"blue": 3164494, "green": 3164495},
 		TokenFile:   "/etc/bluegreen/token",
+		Broker:      []string{"sudo", "-n", "/usr/local/bin/bluegreen", "broker"},
 		Timeout:     3 * time.Minute,
 		APIURL:      "https://api.digitalocean.com",
 		MetadataURL: "http://169.254.169.254",

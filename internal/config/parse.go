@@ -156,13 +156,14 @@ func readPromotion(t *table) *Promotion {
 		Provider:    "digitalocean",
 		Timeout:     3 * time.Minute,
 		APIURL:      DefaultAPIURL,
-		MetadataURL: "http://169.254.169.254",
+		MetadataURL: DefaultMetadataURL,
 	}
 	read(t, "tags", &p.Tags, tagPatterns)
 	read(t, "provider", &p.Provider, text(oneOf("digitalocean", "command")))
 	read(t, "ip", &p.IP, text(ipAddress))
 	readMap(t, "droplets", &p.Droplets, EnvironmentName, number[int](1, math.MaxInt))
 	read(t, "token_file", &p.TokenFile, text(orEmpty(absolutePath)))
+	read(t, "broker", &p.Broker, argv)
 	read(t, "signers", &p.Signers, text(orEmpty(absolutePath)))
 	read(t, "timeout", &p.Timeout, positiveDuration)
 	read(t, "bake", &p.Bake, duration)
@@ -258,7 +259,7 @@ func checkHealth(t *table, h *Health) {
 
 func checkPromotion(t *table, p *Promotion, environment string) {
 	if p.Provider == "command" {
-		t.refuse(`goes only with provider = "digitalocean"`, "ip", "droplets", "token_file", "api_url", "metadata_url")
+		t.refuse(`goes only with provider = "digitalocean"`, "ip", "droplets", "token_file", "broker", "api_url", "metadata_url")
 		t.require("owner", "assign")
 		if p.Assign != nil && !mentions(p.Assign, "{to}") {
 			t.fail("assign", "has no {to}, the environment to move to")

@@ -250,6 +250,13 @@ func (r *run) prepare(ctx context.Context) error {
 	if err := r.refsAreAt(ctx, r.request.Refs, func(u git.RefUpdate) git.OID { return u.Old }); err != nil {
 		return err
 	}
+	if r.request.RefMoved {
+		// Else a power cut may bring back git's lock of the ref, and no push could
+		// move it from then on.
+		if err := durable.SyncFilesystem(r.Repo.Dir); err != nil {
+			return &Failure{Reason: oneLine(err)}
+		}
+	}
 	var err error
 	if r.held, err = r.Journal.Deployed(); err != nil {
 		return &Unknown{Reason: "the records of this server are damaged", Err: err}
@@ -258,7 +265,7 @@ func (r *run) prepare(ctx context.Context) error {
 	if err != nil {
 		return &Failure{Reason: oneLine(err)}
 	}
-	works, err := r.fits(ctx, commit)
+	works, err := r.Fits(ctx, commit)
 	if err != nil {
 		return err
 	}
@@ -327,7 +334,7 @@ func (r *run) release(ctx context.Context) error {
 		return r.goBack(ctx, err)
 	}
 	// The database may have been migrated meanwhile, by another server.
-	if _, err := r.fits(ctx, r.deployed.Commit); err != nil {
+	if _, err := r.Fits(ctx, r.deployed.Commit); err != nil {
 		return r.goBack(ctx, err)
 	}
 	fault.Step("checked")
@@ -356,6 +363,10 @@ func (r *run) commit(ctx context.Context) error {
 		return r.goBack(ctx, &Failure{Reason: "the release is healthy, but its ref could not move: " + oneLine(err)})
 	}
 	fault.Step("ref moved")
+	// Before anybody is told, or anything says, that it has.
+	if err := durable.SyncFilesystem(r.Repo.Dir); err != nil {
+		return &Unknown{Reason: "the release is in place, but the disk may lose that its ref has moved", Err: err}
+	}
 	r.took()
 	if err := r.recordSuccess(); err != nil {
 		r.unrecorded = oneLine(err) // the release is deployed and stays
@@ -382,10 +393,6 @@ func (r *run) readyToRecord() error {
 }
 
 func (r *run) recordSuccess() error {
-	// The ref, before anything says that it has moved.
-	if err := durable.SyncFilesystem(r.Repo.Dir); err != nil {
-		return err
-	}
 	warning, err := r.change.SwitchIndex()
 	if err != nil {
 		return err

@@ -14,6 +14,9 @@ type Live struct {
 	// Environment is who has it, "" where that is none of ours, nobody, or not
 	// known beyond Here.
 	Environment string
+	// Unknown says, where Environment is "", why somebody who is not known may
+	// have it; "" where nobody has it.
+	Unknown string
 }
 
 const (
@@ -41,11 +44,13 @@ func (p *Promotion) Live(ctx context.Context, self string) (*Live, error) {
 	case err == nil && s.Busy != "":
 		return nil, fmt.Errorf("it may be on its way: %s", s.Busy)
 	case err == nil && !s.Hidden:
-		return &Live{Here: s.Owner == self, Environment: s.Owner}, nil
+		return &Live{Here: s.Owner == self, Environment: s.Owner, Unknown: s.Foreign}, nil
 	case here != nil && *here:
 		return &Live{Here: true, Environment: self}, nil
+	case here != nil && err != nil:
+		return &Live{Unknown: err.Error()}, nil
 	case here != nil:
-		return &Live{}, nil
+		return &Live{Unknown: s.Foreign}, nil
 	case err == nil:
 		return nil, fmt.Errorf("who has %s: %s", p.Mover.What, s.Foreign)
 	}

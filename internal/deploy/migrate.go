@@ -2,7 +2,9 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +24,8 @@ type MigrationRequest struct {
 	Commit git.OID // must be the one that is deployed here
 	// Refs are moved, together, when the database is found at the version.
 	Refs []git.RefUpdate
+	// Deploying tells that Commit comes with the same push, and will be deployed.
+	Deploying bool
 	// NoWayBack allows what another environment's release does not work with,
 	// as long as that is not live.
 	NoWayBack bool
@@ -105,17 +109,19 @@ func (m *migrating) run(ctx context.Context) (*Migrated, error) {
 // MayMigrate tells what forbids a migration, and asks all environments for that.
 // It returns the version that the database is at, nil where that is not known.
 func (e *Environment) MayMigrate(ctx context.Context, req MigrationRequest) (from *int, err error) {
-	held, err := e.Held(ctx, git.OID{})
-	if err != nil {
-		return nil, &Unknown{Reason: "the records of this server are damaged", Err: err}
+	if !req.Deploying {
+		held, err := e.Held(ctx, git.OID{})
+		if err != nil {
+			return nil, &Unknown{Reason: "the records of this server are damaged", Err: err}
+		}
+		p := &promoting{Environment: e, request: PromotionRequest{Tag: req.Tag, Commit: req.Commit}}
+		if reason, hint := p.differs(held); reason != "" {
+			return nil, &Failure{Refused: true, Reason: reason, Hint: hint}
+		}
 	}
-	p := &promoting{Environment: e, request: PromotionRequest{Tag: req.Tag, Commit: req.Commit}}
-	if reason, hint := p.differs(held); reason != "" {
-		return nil, &Failure{Refused: true, Reason: reason, Hint: hint}
-	}
-	works, err := e.WorksWith(ctx, held.Commit)
+	works, err := e.WorksWith(ctx, req.Commit)
 	if err != nil {
-		return nil, &Failure{Refused: true, Reason: fmt.Sprintf("which versions of the database %s works with is not known: %s", held.Commit.Short(), oneLine(err))}
+		return nil, &Failure{Refused: true, Reason: fmt.Sprintf("which versions of the database %s works with is not known: %s", req.Commit.Short(), oneLine(err))}
 	}
 	version, err := e.Version(ctx)
 	if err != nil {
@@ -126,7 +132,7 @@ func (e *Environment) MayMigrate(ctx context.Context, req MigrationRequest) (fro
 	}
 	if !works.Has(req.To) {
 		return &version, &Failure{Refused: true, Hint: fmt.Sprintf("deploy a release that works with %d first, then push the tag on that", req.To),
-			Reason: fmt.Sprintf("the database must not move from %d to %d: %s", version, req.To, Standing{Environment: e.Name, Commit: held.Commit, WorksWith: &works})}
+			Reason: fmt.Sprintf("the database must not move from %d to %d: %s", version, req.To, Standing{Environment: e.Name, Commit: req.Commit, WorksWith: &works})}
 	}
 	return &version, e.othersFit(ctx, version, req)
 }
@@ -135,21 +141,13 @@ func (e *Environment) MayMigrate(ctx context.Context, req MigrationRequest) (fro
 // work with: the live one must, whatever is asked for, and the others so that
 // going back stays possible.
 func (e *Environment) othersFit(ctx context.Context, from int, req MigrationRequest) error {
-	wrong := e.unfit(ctx, req.To)
+	live, wrong := e.unfit(ctx, req.To)
 	if len(wrong) == 0 {
 		return nil
 	}
-	live, unknown := "", error(nil)
-	if e.Promotion == nil {
-		unknown = fmt.Errorf("there is no [promotion]")
-	} else if l, err := e.Promotion.Live(ctx, e.Name); err != nil {
-		unknown = err
-	} else {
-		live = l.Environment
-	}
 	var reasons, hints []string
 	for _, s := range wrong {
-		why, hint := s.objection(req, live, unknown)
+		why, hint := s.objection(req, live)
 		if why != "" {
 			reasons, hints = append(reasons, why), append(hints, hint)
 		} else {
@@ -163,14 +161,17 @@ func (e *Environment) othersFit(ctx context.Context, from int, req MigrationRequ
 		Reason: fmt.Sprintf("the database must not move from %d to %d: %s", from, req.To, strings.Join(reasons, "; "))}
 }
 
-// unfit are the environments whose release is not known to work with a version.
-func (e *Environment) unfit(ctx context.Context, version int) (wrong []Standing) {
-	for _, s := range e.Standings(ctx) {
+// unfit are the environments whose release is not known to work with a version. live
+// is who has the traffic, asked no later than they are.
+func (e *Environment) unfit(ctx context.Context, version int) (live *Live, wrong []Standing) {
+	live, standings := e.live(ctx), e.Standings(ctx)
+	standings = append(standings, e.unasked(live, standings)...)
+	for _, s := range standings {
 		if s.Err != nil || s.WorksWith == nil || !s.WorksWith.Has(version) {
 			wrong = append(wrong, s)
 		}
 	}
-	return wrong
+	return live, wrong
 }
 
 // overtaken warns where the traffic has moved, while the database was on its way, to
@@ -178,32 +179,56 @@ func (e *Environment) unfit(ctx context.Context, version int) (wrong []Standing)
 // promotion asks for the version after it has moved the traffic, so one of the two
 // sees the other.
 func (m *migrating) overtaken(ctx context.Context) {
-	wrong := m.unfit(ctx, m.request.To)
-	if len(wrong) == 0 || m.Promotion == nil {
-		return
-	}
-	live, err := m.Promotion.Live(ctx, m.Name)
+	live, wrong := m.unfit(ctx, m.request.To)
 	for _, s := range wrong {
-		if err == nil && s.Environment == live.Environment {
+		if s.Environment == live.Environment {
 			m.warnings = append(m.warnings, fmt.Sprintf("%s, and is live: \"bluegreen promote\" on %s brings the traffic here", s, m.Name))
 		}
 	}
 }
 
+// live finds out who has the traffic, as far as that can be told.
+func (e *Environment) live(ctx context.Context) *Live {
+	if e.Promotion == nil {
+		return &Live{Unknown: "there is no [promotion]"}
+	}
+	live, err := e.Promotion.Live(ctx, e.Name)
+	if err != nil {
+		return &Live{Unknown: err.Error()}
+	}
+	return live
+}
+
+// unasked are the environments that must be there and that nobody has asked: the
+// one that has the traffic, and the one that it could come from.
+func (e *Environment) unasked(live *Live, asked []Standing) []Standing {
+	has := func(name string) bool {
+		return name == e.Name || slices.ContainsFunc(asked, func(s Standing) bool { return s.Environment == name })
+	}
+	switch {
+	case live.Environment != "" && !has(live.Environment):
+		return []Standing{{Environment: live.Environment, Err: errNoURL}}
+	case e.Promotion != nil && len(asked) == 0:
+		return []Standing{{Environment: "the other environment", Err: errors.New("[peers] names none")}}
+	}
+	return nil
+}
+
 // objection is what another environment has against a version that it is not known
-// to work with, "" where the pusher may have it all the same.
-func (s Standing) objection(req MigrationRequest, live string, unknown error) (why, hint string) {
+// to work with, "" where the pusher may have it all the same: only where somebody
+// else is known to be live, or nobody.
+func (s Standing) objection(req MigrationRequest, live *Live) (why, hint string) {
 	first := fmt.Sprintf("deploy a release that works with %d to %s first", req.To, s.Environment)
 	if s.Err != nil {
 		first = fmt.Sprintf("see to it that %s can be asked", s.Environment)
 	}
 	switch {
-	case s.Environment == live:
+	case s.Environment == live.Environment:
 		return s.String() + ", and is live", first
 	case !req.NoWayBack:
 		return s.String(), first + "; or, if nobody needs to go back there: git push -o no-way-back"
-	case unknown != nil && s.Err == nil:
-		return fmt.Sprintf("%s, and may be live: %s", s, oneLine(unknown)), first
+	case live.Environment == "" && live.Unknown != "":
+		return fmt.Sprintf("%s, and may be live: %s", s, live.Unknown), first
 	}
 	return "", ""
 }

@@ -201,7 +201,7 @@ func (p *promoting) admitCommit(ctx context.Context) error {
 	}
 	p.event.Commit = held.Commit
 	p.enter("checking")
-	if _, err := p.fits(ctx, held.Commit); err != nil {
+	if _, err := p.Fits(ctx, held.Commit); err != nil {
 		return err
 	}
 	if len(p.Checks) == 0 {

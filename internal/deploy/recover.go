@@ -249,6 +249,9 @@ func (r *recovery) healthy(ctx context.Context) bool {
 	if err == nil && len(r.Checks) > 0 {
 		err = verdict(r.Ask(ctx, r.t.Deployed.Commit, env))
 	}
+	if err == nil {
+		_, err = r.Fits(ctx, r.t.Deployed.Commit)
+	}
 	if err != nil {
 		r.Observe(Notice{Kind: Warning, Text: oneLine(err)})
 	}

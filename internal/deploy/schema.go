@@ -10,6 +10,7 @@ import (
 	"bluegreen/internal/git"
 	"bluegreen/internal/peer"
 	"bluegreen/internal/schema"
+	"bluegreen/internal/worktree"
 )
 
 // Database is the database that the environments share.
@@ -27,18 +28,28 @@ func (e *Environment) Version(ctx context.Context) (int, error) {
 	return e.Database.Version(ctx, e.Variables("", "", git.OID{}, git.OID{}))
 }
 
+// maxManifest is far above what a manifest has, in bytes. It comes with a push, and
+// what is nested deeply takes its reader long.
+const maxManifest = 4 << 10
+
 // WorksWith reads which versions of the database a commit works with.
 func (e *Environment) WorksWith(ctx context.Context, commit git.OID) (schema.Range, error) {
-	data, err := e.Repo.File(ctx, commit, e.Database.Manifest)
+	objects := e.Repo.Objects(ctx)
+	defer objects.Close()
+	_, root, err := objects.Commit(commit)
+	if err != nil {
+		return schema.Range{}, err
+	}
+	data, err := worktree.ReadCommitted(objects, root, e.Database.Manifest, maxManifest)
 	if err != nil {
 		return schema.Range{}, err
 	}
 	return e.Database.Parse(commit.Short()+":"+e.Database.Manifest, data)
 }
 
-// fits refuses a commit that does not work with the database as it is now. It
+// Fits refuses a commit that does not work with the database as it is now. It
 // returns the versions that it works with, "" where there is no database.
-func (e *Environment) fits(ctx context.Context, commit git.OID) (works string, err error) {
+func (e *Environment) Fits(ctx context.Context, commit git.OID) (works string, err error) {
 	if e.Database == nil {
 		return "", nil
 	}
@@ -62,6 +73,9 @@ func (e *Environment) fits(ctx context.Context, commit git.OID) (works string, e
 	return "", &Failure{Refused: true, Hint: hint,
 		Reason: fmt.Sprintf("%s works with version %s of the database, which is at %d", commit.Short(), r, version)}
 }
+
+// errNoURL is why an environment cannot be asked.
+var errNoURL = errors.New("[peers] has no url of its marker")
 
 // A Standing is what an environment serves, and which versions of the database
 // that works with.
@@ -105,7 +119,7 @@ func (e *Environment) Standings(ctx context.Context) []Standing {
 func standing(ctx context.Context, name string, p *peer.Peer) Standing {
 	s := Standing{Environment: name}
 	if p == nil {
-		s.Err = fmt.Errorf("[peers] has no url of its marker")
+		s.Err = errNoURL
 		return s
 	}
 	release, err := p.Read(ctx)
@@ -156,7 +170,7 @@ func (p *promoting) stillFits(ctx context.Context) error {
 	case p.request.To != p.Name && !p.request.Unasked:
 		err = p.otherFits(ctx, p.request.To)
 	case p.request.To == p.Name && p.deployed != nil:
-		_, err = p.fits(ctx, p.deployed.Commit)
+		_, err = p.Fits(ctx, p.deployed.Commit)
 	}
 	var failure *Failure
 	if errors.As(err, &failure) {

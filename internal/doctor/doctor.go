@@ -186,10 +186,16 @@ func (x *exam) checks() []check {
 		add(check{"head", x.head}, check{"web root", x.webRoot}, check{"space", x.space}, check{"private /tmp", x.privateTmp})
 		if !stranger {
 			add(check{"state", x.state}, check{"health", x.health})
+			if x.env.Database != nil {
+				add(check{"database", x.database})
+			}
+		}
+		if len(x.env.Peers) > 0 || x.env.Database != nil {
+			add(check{"peers", x.peers})
 		}
 		if p := x.env.Config.Promotion; p != nil {
 			if p.Provider == "digitalocean" {
-				add(check{"clock", x.clock}, check{"metadata", x.metadata}, check{"token", x.token})
+				add(check{"clock", x.clock}, check{"metadata", x.metadata}, check{"broker", x.broker}, check{"token", x.token})
 			}
 			if !stranger {
 				add(check{"promotion", x.promotion}, check{"outside", x.outside})

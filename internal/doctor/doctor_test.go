@@ -38,6 +38,9 @@ const said = "DOCTOR_TEST_SAYS"
 const hookVariable = "DOCTOR_TEST_HOOK"
 
 func TestMain(m *testing.M) {
+	if api := os.Getenv(brokerVariable); api != "" {
+		os.Exit(answer(api))
+	}
 	syscall.Umask(0o022) // what the group may write is a finding
 	os.Exit(withHook(m.Run))
 }
@@ -319,10 +322,10 @@ func (p *patient) examine() *Report {
 	return r
 }
 
-// amiss are the findings that are not ok.
+// amiss are the findings that are not ok, but for the advice to have a broker.
 func (r *Report) amiss() (all []Finding) {
 	for _, f := range r.Findings {
-		if f.Level != OK {
+		if f.Level != OK && !strings.Contains(f.Text, " can read the API's token") {
 			all = append(all, f)
 		}
 	}

@@ -88,6 +88,15 @@ func account(uid int) (Account, error) {
 // system is where a file of the system's is.
 func (h Host) system(path string) string { return filepath.Join("/", h.Root, path) }
 
+// root is the id of who alone may change the system's files: in a test's
+// throw-away root it is the process's.
+func (h Host) root() int {
+	if h.Root == "" {
+		return 0
+	}
+	return os.Geteuid()
+}
+
 // host is the machine as install sees it.
 func (h Host) host() *host.Host { return &host.Host{Root: h.system("/")} }
 

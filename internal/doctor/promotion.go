@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,8 +15,10 @@ import (
 	"strconv"
 	"strings"
 
+	"bluegreen/internal/broker"
 	"bluegreen/internal/command"
 	"bluegreen/internal/digitalocean"
+	"bluegreen/internal/install"
 	"bluegreen/internal/install/authorized"
 	"bluegreen/internal/promotion"
 )
@@ -28,6 +31,10 @@ func (x *exam) token(context.Context) []Finding {
 		found = append(found, warning(x.edit(), "promotion.api_url is http://%s: the token goes over the network in clear", u.Host))
 	}
 	switch {
+	case x.brokered():
+		return or(append(found, x.brokersToken()...), "the token is root's alone")
+	case len(c.Broker) > 0:
+		return found // where its token is, its operator knows
 	case c.TokenFile == "" && x.stranger():
 		return found // its environment is another one
 	case c.TokenFile == "":
@@ -117,9 +124,19 @@ func (x *exam) promotion(ctx context.Context) []Finding {
 func (x *exam) unanswered(err error) []Finding {
 	c := x.env.Config.Promotion
 	text := err.Error()
+	unanswered := (*broker.Unanswered)(nil)
 	switch {
 	case c.Provider == "command":
 		return []Finding{broken(x.asAccount(c.Owner...), "%s", text)}
+	case errors.As(err, &unanswered) && x.brokered():
+		return []Finding{broken(x.install(), "%s", text)}
+	case errors.As(err, &unanswered):
+		return []Finding{broken(x.asAccount(append(slices.Clone(c.Broker), "state")...), "%s", text)}
+	case strings.HasPrefix(text, "the broker's file: ") || strings.HasPrefix(text, "the token's file: "):
+		return nil // which are looked at by themselves
+	case strings.Contains(text, "looking for the token") && len(c.Broker) > 0:
+		said, _, _ := strings.Cut(text, "; run ")
+		return []Finding{broken(x.pasteToken(cmp.Or(c.TokenFile, install.TokenPath)), "%s", said)}
 	case strings.Contains(text, "looking for the token"):
 		return nil // which is looked at by itself
 	case strings.Contains(text, ": 401: ") || strings.Contains(text, ": 403: "):
@@ -131,6 +148,9 @@ func (x *exam) unanswered(err error) []Finding {
 func (x *exam) newToken() string {
 	path := x.env.Config.Promotion.TokenFile
 	const scope = " # paste a token with the scope reserved_ip:update"
+	if x.brokered() {
+		path = cmp.Or(path, install.TokenPath)
+	}
 	if path == "" {
 		return "export DIGITALOCEAN_TOKEN=…" + scope
 	}
@@ -139,7 +159,11 @@ func (x *exam) newToken() string {
 
 // pasteToken is the command that writes the token's file from what is pasted.
 func (x *exam) pasteToken(path string) string {
-	return x.asRoot("install", "-D", "-o", x.account.Name, "-m", "600", "/dev/stdin", path)
+	owner := x.account.Name
+	if len(x.env.Config.Promotion.Broker) > 0 {
+		owner = "root"
+	}
+	return x.asRoot("install", "-D", "-o", owner, "-m", "600", "/dev/stdin", path)
 }
 
 // signersFile is where the signers of tags are, "" where none are asked for.

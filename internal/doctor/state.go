@@ -55,7 +55,13 @@ func (x *exam) unfinished() []Finding {
 	if err != nil {
 		return []Finding{broken(mend, "%v", err)}
 	}
+	m, err := x.env.Journal.Migration()
+	if err != nil {
+		return []Finding{broken(mend, "%v", err)}
+	}
 	switch {
+	case m != nil:
+		return interrupted("the migration to %d was interrupted at %s", m.Event.SchemaTo, m.Started.Local().Format(clock))
 	case p != nil:
 		return interrupted("the promotion of %s was interrupted at %s", p.Event.To, p.Started.Local().Format(clock))
 	case t != nil:

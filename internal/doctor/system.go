@@ -137,8 +137,8 @@ func (x *exam) sudo(ctx context.Context) []Finding {
 	for _, argv := range commands {
 		mend := x.install()
 		for i, arg := range argv {
-			if strings.Contains(arg, "{to}") {
-				argv[i] = strings.ReplaceAll(arg, "{to}", x.env.Name)
+			if filled := strings.NewReplacer("{to}", x.env.Name, "{version}", "1").Replace(arg); filled != arg {
+				argv[i] = filled
 				mend = x.asRoot("visudo", "-f", "/etc/sudoers.d/bluegreen-promotion") // install allows no pattern
 			}
 		}
@@ -157,19 +157,8 @@ func (x *exam) sudo(ctx context.Context) []Finding {
 
 // sudoCommands are the configuration's commands that begin with sudo.
 func (x *exam) sudoCommands() [][]string {
-	c := x.env.Config
-	var all [][]string
-	for _, command := range c.Commands {
-		all = append(all, command.Run)
-	}
-	for _, check := range c.Health {
-		all = append(all, check.Command)
-	}
-	if c.Promotion != nil {
-		all = append(all, c.Promotion.Owner, c.Promotion.Assign)
-	}
 	var sudo [][]string
-	for _, argv := range all {
+	for _, argv := range x.env.Config.Argvs() {
 		if sudoers.Uses(argv) {
 			sudo = append(sudo, slices.Clone(argv))
 		}

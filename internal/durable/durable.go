@@ -71,37 +71,54 @@ func Remove(path string) error {
 }
 
 // AppendLine adds line and a newline to the file at path, durably. A line that
-// a crash cut short is ended first, so that it spoils no other.
+// a crash cut short is ended first, so that it spoils no other; one for which
+// there is no room leaves nothing behind.
 func AppendLine(path string, line []byte) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return fmt.Errorf("appending to %q: %w", path, err)
 	}
 	defer f.Close()
-	end, err := f.Seek(0, io.SeekEnd)
+	first, err := appendAlone(f, line)
+	if err == nil {
+		err = f.Sync()
+	}
 	if err != nil {
 		return fmt.Errorf("appending to %q: %w", path, err)
+	}
+	if first {
+		return SyncDir(filepath.Dir(path))
+	}
+	return nil
+}
+
+// appendAlone adds the line while nobody else does: what others have half written
+// would look cut short, and what is taken back could be theirs.
+func appendAlone(f *os.File, line []byte) (first bool, err error) {
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		return false, err
+	}
+	defer unix.Flock(int(f.Fd()), unix.LOCK_UN)
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return false, err
 	}
 	data := append(append([]byte{}, line...), '\n')
 	if last := make([]byte, 1); end > 0 {
 		if _, err := f.ReadAt(last, end-1); err != nil {
-			return fmt.Errorf("appending to %q: %w", path, err)
+			return false, err
 		}
 		if last[0] != '\n' {
 			data = append([]byte{'\n'}, data...)
 		}
 	}
-	// One write: lines of two processes do not mix in a file opened to append.
 	if _, err := f.Write(data); err != nil {
-		return fmt.Errorf("appending to %q: %w", path, err)
+		return false, errors.Join(err, f.Truncate(end))
 	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("appending to %q: %w", path, err)
-	}
-	if end == 0 {
-		return SyncDir(filepath.Dir(path))
-	}
-	return nil
+	return end == 0, nil
 }
 
 // SyncDir makes the names in the directory at path durable.

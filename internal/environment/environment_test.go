@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"bluegreen/internal/broker"
 	"bluegreen/internal/config"
 	"bluegreen/internal/deploy"
 	"bluegreen/internal/gittest"
@@ -165,5 +166,34 @@ func TestCommandEnvironment(t *testing.T) {
 		if got := commandEnvironment(environ); len(got) != 1 || !strings.HasPrefix(got[0], "PATH=/usr/local/sbin:") {
 			t.Errorf("without a PATH: %q", got)
 		}
+	}
+}
+
+// TestBroker has a broker asked in the API's place, whatever the token is. The
+// lock is the same: one promotion of an IP runs at a time, with and without.
+func TestBroker(t *testing.T) {
+	t.Parallel()
+	const text = "environment = \"blue\"\n[promotion]\nip = \"203.0.113.10\"\ndroplets = { green = 2, blue = 1 }\ntoken_file = \"/there/is/none\"\ntimeout = \"1m\"\n"
+	without, _, err := open(t, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with, _, err := open(t, text+"broker = [\"sudo\", \"-n\", \"broker\"]\n", "DIGITALOCEAN_TOKEN=secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, ok := with.Promotion.Mover.Provider.(*broker.Client)
+	if !ok || !slices.Equal(c.Argv, []string{"sudo", "-n", "broker"}) || !slices.Equal(c.Environments, []string{"blue", "green"}) || c.Timeout != time.Minute {
+		t.Fatalf("asked is %+v", with.Promotion.Mover.Provider)
+	}
+	if slices.ContainsFunc(c.Env, func(kv string) bool { return strings.Contains(kv, "secret") }) || len(c.Env) == 0 {
+		t.Errorf("its environment is %q", c.Env)
+	}
+	// Landlock would take sudo from it.
+	if dirs, _, free := with.Confinement(t.Context()); len(dirs) > 0 || !strings.HasPrefix(free, "promotion.broker ") {
+		t.Errorf("with a broker it is confined to %q: %q", dirs, free)
+	}
+	if with.Promotion.Lock != without.Promotion.Lock || with.Promotion.Address == nil || with.Promotion.Holds == nil || with.Promotion.Anchor == nil {
+		t.Errorf("with a broker it is %+v, without %+v", with.Promotion, without.Promotion)
 	}
 }

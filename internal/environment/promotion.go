@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
+	"bluegreen/internal/broker"
 	"bluegreen/internal/config"
 	"bluegreen/internal/deploy"
 	"bluegreen/internal/digitalocean"
@@ -28,8 +31,7 @@ func promotionOf(cfg *config.Config, e *deploy.Environment, environ []string) (*
 		p.Lock = "promotion by " + strings.Join(c.Assign, " ")
 		return p, nil
 	}
-	provider, err := digitalocean.New(digitalocean.Options{IP: c.IP, Droplets: c.Droplets, Self: cfg.Environment,
-		APIURL: c.APIURL, Token: func() (string, error) { return token(c, environ) }})
+	provider, err := digitalOcean(cfg, e, environ)
 	if err != nil {
 		return nil, err
 	}
@@ -43,6 +45,17 @@ func promotionOf(cfg *config.Config, e *deploy.Environment, environ []string) (*
 	p.Anchor = metadata.Anchor
 	p.Address = provider.Address
 	return p, nil
+}
+
+// digitalOcean asks the API: by the broker, where there is one, who alone has the
+// token.
+func digitalOcean(cfg *config.Config, e *deploy.Environment, environ []string) (broker.Provider, error) {
+	c := cfg.Promotion
+	if len(c.Broker) > 0 {
+		return &broker.Client{Argv: c.Broker, Env: e.Environ, Environments: slices.Sorted(maps.Keys(c.Droplets)), Timeout: c.Timeout}, nil
+	}
+	return digitalocean.New(digitalocean.Options{IP: c.IP, Droplets: c.Droplets, Self: cfg.Environment,
+		APIURL: c.APIURL, Token: func() (string, error) { return token(c, environ) }})
 }
 
 // token reads the API's token: from its file, or from the environment.

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -41,17 +40,10 @@ type host struct {
 	env                  []string // of the client
 }
 
-const sshd = "/usr/sbin/sshd"
-
 // newHost needs no privileges. Where sshd cannot run the test is skipped.
 func newHost(t *testing.T) *host {
 	t.Helper()
-	if _, err := os.Stat(sshd); err != nil {
-		t.Skip("there is no " + sshd + ": apt-get install openssh-server")
-	}
-	if _, err := os.Stat("/run/sshd"); err != nil && os.Geteuid() == 0 {
-		t.Skip("sshd needs /run/sshd where root runs it")
-	}
+	gittest.NeedsSSH(t)
 	dir := gittest.Dir(t)
 	h := &host{T: t, dir: dir, home: filepath.Join(dir, "home"), repo: filepath.Join(dir, "home", "sample_app"), www: filepath.Join(dir, "www")}
 	for _, path := range []string{h.home, h.www, h.path("bin"), h.path("dev")} {
@@ -115,44 +107,8 @@ func (h *host) configure(more string) {
 // authorized_keys does not.
 func (h *host) serve() {
 	h.Helper()
-	for _, name := range []string{"host", "ann"} {
-		out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", h.path(name)).CombinedOutput()
-		if err != nil {
-			h.Fatalf("ssh-keygen: %v\n%s", err, out)
-		}
-	}
-	public, err := os.ReadFile(h.path("ann.pub"))
-	h.must(err)
-	h.write(h.path("authorized_keys"), fmt.Sprintf("restrict,command=\"GORACE=atexit_sleep_ms=0 %s --repo %s ssh ann\" %s", h.path("bin/bluegreen"), h.repo, public), 0o644)
-	h.write(h.path("sshd_config"), fmt.Sprintf(`HostKey %[1]s/host
-AuthorizedKeysFile %[1]s/authorized_keys
-StrictModes no
-UsePAM no
-PidFile none
-LogLevel VERBOSE
-PermitRootLogin yes
-AllowTcpForwarding yes
-AllowAgentForwarding yes
-PermitTTY yes
-PermitTunnel yes
-X11Forwarding yes
-AcceptEnv *
-SetEnv HOME=%[1]s/home
-Subsystem sftp internal-sftp
-`, h.dir), 0o644)
-	account, err := user.Current()
-	h.must(err)
-	h.write(h.path("ssh_config"), fmt.Sprintf(`Host blue
-User %[2]s
-IdentityFile %[1]s/ann
-IdentitiesOnly yes
-BatchMode yes
-StrictHostKeyChecking no
-UserKnownHostsFile /dev/null
-LogLevel ERROR
-SendEnv LC_* DIGITALOCEAN_TOKEN BLUEGREEN_USER GIT_PROTOCOL
-ProxyCommand %[3]s -i -f %[1]s/sshd_config -E %[1]s/sshd.log
-`, h.dir, account.Username, sshd), 0o644)
+	line := fmt.Sprintf("restrict,command=\"GORACE=atexit_sleep_ms=0 %s --repo %s ssh ann\"", h.path("bin/bluegreen"), h.repo)
+	gittest.SSH(h, h.dir, line, "SetEnv HOME="+h.home)
 }
 
 // client prepares a command on the developer's machine, with a deadline.

@@ -132,7 +132,7 @@ func TestMoveTogether(t *testing.T) {
 	var alone atomic.Int32
 	for i := range rounds {
 		u := RefUpdate{"refs/heads/master", parse(t, commits[i]), parse(t, commits[i+1])}
-		var moved atomic.Int32
+		var moved, byGit atomic.Int32
 		var wg sync.WaitGroup
 		for range 2 {
 			wg.Go(func() {
@@ -144,16 +144,19 @@ func TestMoveTogether(t *testing.T) {
 		}
 		wg.Go(func() {
 			if _, err := gittest.Try(repo, nil, "", "update-ref", u.Name, u.New.String(), u.Old.String()); err == nil {
-				moved.Add(1)
+				byGit.Add(1)
 			}
 		})
 		wg.Wait()
-		if moved.Load() == 0 { // the locks of others were in the way
+		// Git's may succeed beside ours: it goes by packed refs that it has read
+		// before, when they were written twice in a second. So do two of git's.
+		if moved.Load() > 1 {
+			t.Fatalf("round %d: %d have moved it", i, moved.Load())
+		}
+		if moved.Load()+byGit.Load() == 0 { // the locks of others were in the way
 			if err := r.UpdateRefs(t.Context(), "test", u); err != nil {
 				t.Fatal(err)
 			}
-		} else if moved.Load() != 1 {
-			t.Fatalf("round %d: %d have moved it", i, moved.Load())
 		}
 		if at, err := r.Ref(t.Context(), u.Name); err != nil || at != u.New {
 			t.Fatalf("round %d: it is at %s, %v", i, at, err)

@@ -39,13 +39,22 @@ func (i *Installation) configure() error {
 	if err := i.parse(text); err != nil {
 		return err
 	}
-	if err := i.contradiction(); err != nil || !i.o.promotes() {
+	if err := i.contradiction(); err != nil {
 		return err
 	}
-	if site := untouched(text, i.cfg); site != nil {
-		return i.render(site)
+	site := untouched(text, i.cfg)
+	if i.o.promotes() {
+		if site != nil && site.IP == "" {
+			return i.render(site)
+		}
+		if err := i.promotionContradiction(); err != nil {
+			return err
+		}
 	}
-	return i.promotionContradiction()
+	if site == nil || site.IP == "" || len(site.Broker) > 0 || !i.trusted {
+		return nil
+	}
+	return i.compose(site) // before there were brokers
 }
 
 // service is the unit of a web server, "" for none.
@@ -64,12 +73,21 @@ func (o *Options) promotes() bool {
 	return o.IP != "" || len(o.Droplets) > 0 || o.TokenFile != "" || o.APIURL != "" || o.MetadataURL != ""
 }
 
-// untouched returns the values that install has made a configuration without a
-// promotion from; nil for any other one, or one that somebody has edited since.
+// untouched returns the values that install has made a configuration from; nil
+// for any other one, or one that somebody has edited since.
 func untouched(text []byte, c *config.Config) *templates.Site {
 	for _, web := range []string{"apache", "nginx", "none"} {
 		site := &templates.Site{Environment: c.Environment, Branch: c.Deploy.Branch, Directory: c.Deploy.Directory,
 			Releases: c.Deploy.Releases, Server: service(web)}
+		if p := c.Promotion; p != nil {
+			site.IP, site.Droplets, site.TokenFile, site.Broker = p.IP, p.Droplets, p.TokenFile, p.Broker
+			if p.APIURL != config.DefaultAPIURL {
+				site.APIURL = p.APIURL
+			}
+			if p.MetadataURL != config.DefaultMetadataURL {
+				site.MetadataURL = p.MetadataURL
+			}
+		}
 		if made, err := templates.Render(templates.Configuration, site); err == nil && bytes.Equal(made, text) {
 			return site
 		}
@@ -90,6 +108,21 @@ func (i *Installation) render(site *templates.Site) error {
 		return wrongOption("--ip needs one more --droplet NAME=ID for each other environment: traffic that is nowhere else cannot move here")
 	}
 	site.IP, site.Droplets, site.TokenFile, site.APIURL, site.MetadataURL = o.IP, o.Droplets, TokenPath, o.APIURL, o.MetadataURL
+	return i.compose(site)
+}
+
+// compose makes the configuration. A promotion goes through the broker, unless the
+// token is another repository's, too, whose account reads it.
+func (i *Installation) compose(site *templates.Site) error {
+	if site.IP != "" {
+		other, _, err := i.tokenOf(site.TokenFile, true)
+		if err != nil {
+			return err
+		}
+		if other == nil {
+			site.Broker = Broker(i.o.Repo)
+		}
+	}
 	text, err := templates.Render(templates.Configuration, site)
 	if err != nil {
 		return err
@@ -186,7 +219,11 @@ func (i *Installation) planConfiguration(context.Context) ([]Change, error) {
 	if i.text == "" || string(before) == i.text {
 		return i.take(file, e, 0o644)
 	}
-	what := fmt.Sprintf("write %s (root, 0644), with the promotion; nobody has edited it", file)
+	with := "the promotion"
+	if was, err := config.Parse(file, before, i.o.HostName); err == nil && was.Promotion != nil {
+		with = "the broker"
+	}
+	what := fmt.Sprintf("write %s (root, 0644), with %s; nobody has edited it", file, with)
 	return []Change{{what, func(context.Context) error {
 		if !e.Is(host.Superuser(), 0o644) {
 			if err := i.rememberOwner(file, e); err != nil {

@@ -174,7 +174,7 @@ func TestWarnings(t *testing.T) {
 			c.SetOwner(reservedIP, 7)
 		}, "promotions may not work yet: "},
 		"sudo for any environment": {commands("[promotion]\nprovider = \"command\"\nowner = [\"/bin/a\"]\nassign = [\"sudo\", \"/bin/b\", \"{to}\"]\n"),
-			`sudoers: "sudo /bin/b {to}" is run with the name of any environment; allow each in a file of your own in /etc/sudoers.d`},
+			`sudoers: "sudo /bin/b {to}" is run with any environment's name; allow each in a file of your own in /etc/sudoers.d`},
 		"sudo that cannot be written": {commands("[[health]]\ncommand = [\"sudo\", \"-E\", \"/bin/b\"]\n"),
 			`sudoers: "sudo -E /bin/b": sudo's option "-E" is not one`},
 	} {

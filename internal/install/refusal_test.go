@@ -323,8 +323,8 @@ func refusedKeys() map[string]refusalCase {
 func TestConfigurationErrors(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"environment = 3\n":                       "bluegreen.toml:1: environment: ",
-		"[peers]\ngreen = \"http://10.0.0.1/\"\n": "is not in this version yet",
+		"environment = 3\n":                      "bluegreen.toml:1: environment: ",
+		"[peers]\ngreen = \"ftp://10.0.0.1/\"\n": "is not an http or https url",
 	} {
 		s := newServer(t).furnish()
 		s.write(toml, text, 0o644)

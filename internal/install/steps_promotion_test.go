@@ -1,6 +1,7 @@
 package install
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,10 +44,10 @@ func sudoSteps() []stepCase {
 	}
 	return []stepCase{
 		{name: "none", step: "token", before: func(s *server, o *Options) { s.cloud(o) },
-			want: []string{"write /etc/bluegreen/token (deploy, 0600)"},
+			want: []string{"write /etc/bluegreen/token (root, 0600)"},
 			after: func(s *server) {
 				s.is(TokenPath, "0600 \""+canary+`\n"`)
-				s.owned(accountIDs(), TokenPath)
+				s.owned(rootID(), TokenPath)
 				s.owned(rootID(), filepath.Dir(TokenPath))
 				if strings.Contains(s.read(RecordPath(repo)), canary) {
 					s.Error("the token is in the record")
@@ -56,13 +57,21 @@ func sudoSteps() []stepCase {
 			s.cloud(o)
 			s.mkdir("/etc/bluegreen", 0o755)
 			s.write(TokenPath, "old\n", 0o644)
-		}, want: []string{"write /etc/bluegreen/token (deploy, 0600)"},
+		}, want: []string{"write /etc/bluegreen/token (root, 0600)"},
 			after: func(s *server) { s.is(TokenPath, "0600 \""+canary+`\n"`) }},
 		{name: "one that is there, and root's", step: "token", before: func(s *server, o *Options) {
 			s.cloud(o)
 			o.TokenFile = ""
 			s.mkdir("/etc/bluegreen", 0o755)
 			s.write(TokenPath, canary+"\n", 0o640)
+		}, want: []string{"give /etc/bluegreen/token to root (0600)"},
+			after: func(s *server) { s.owned(rootID(), TokenPath) }},
+		{name: "one that is there, without a broker", step: "token", before: func(s *server, o *Options) {
+			s.cloud(o)
+			s.mkdir("/etc/bluegreen", 0o755)
+			s.write(TokenPath, canary+"\n", 0o640)
+			s.write(toml, fmt.Sprintf("environment = \"blue\"\n[promotion]\nip = %q\ndroplets = { blue = %d, green = %d }\ntoken_file = %q\napi_url = %q\n",
+				reservedIP, blueDroplet, greenDroplet, TokenPath, o.APIURL), 0o644)
 		}, want: []string{"give /etc/bluegreen/token to deploy (0600)"},
 			after: func(s *server) { s.owned(accountIDs(), TokenPath) }},
 		{name: "none, and none given", step: "token", before: func(s *server, o *Options) {

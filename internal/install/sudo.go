@@ -21,16 +21,7 @@ func sudoersFor(repo string) string {
 
 // sudoCommands are all that the configuration runs by sudo.
 func (i *Installation) sudoCommands() [][]string {
-	var all [][]string
-	for _, c := range i.cfg.Commands {
-		all = append(all, c.Run)
-	}
-	for _, h := range i.cfg.Health {
-		all = append(all, h.Command)
-	}
-	if p := i.cfg.Promotion; p != nil {
-		all = append(all, p.Owner, p.Assign)
-	}
+	all := append(i.cfg.Argvs(), i.brokerCommands()...)
 	return slices.DeleteFunc(all, func(argv []string) bool { return !sudoers.Uses(argv) })
 }
 
@@ -38,8 +29,8 @@ func (i *Installation) sudoCommands() [][]string {
 func (i *Installation) sudoersText() (string, error) {
 	rules := &templates.Rules{Repo: i.o.Repo}
 	for _, argv := range i.sudoCommands() {
-		if slices.ContainsFunc(argv, func(arg string) bool { return strings.Contains(arg, "{to}") }) {
-			i.warn("sudoers: %q is run with the name of any environment; allow each in a file of your own in /etc/sudoers.d", strings.Join(argv, " "))
+		if what := filledIn(argv); what != "" {
+			i.warn("sudoers: %q is run with any %s; allow each in a file of your own in /etc/sudoers.d", strings.Join(argv, " "), what)
 			continue
 		}
 		line, err := sudoers.Line(i.o.User, argv, i.host.Program)
@@ -56,6 +47,16 @@ func (i *Installation) sudoersText() (string, error) {
 	}
 	text, err := templates.Render(templates.Sudoers, rules)
 	return string(text), err
+}
+
+// filledIn tells what a command is run with that is not known yet, "" for nothing.
+func filledIn(argv []string) string {
+	for placeholder, what := range map[string]string{"{to}": "environment's name", "{version}": "version"} {
+		if slices.ContainsFunc(argv, func(arg string) bool { return strings.Contains(arg, placeholder) }) {
+			return what
+		}
+	}
+	return ""
 }
 
 func (i *Installation) planSudoers(context.Context) ([]Change, error) {

@@ -1,9 +1,11 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path"
+	"strings"
 	"time"
 
 	"bluegreen/internal/digitalocean"
@@ -19,6 +21,14 @@ func (i *Installation) planToken(ctx context.Context) ([]Change, error) {
 		return nil, nil
 	}
 	file := p.TokenFile
+	switch {
+	case i.brokered():
+		file = cmp.Or(file, TokenPath)
+	case len(p.Broker) > 0:
+		return nil, nil // where its token is, its operator knows
+	default:
+		i.adviseBroker()
+	}
 	if file == "" && i.o.TokenFile != "" {
 		return nil, refuse(fmt.Sprintf("add token_file = %q to its [promotion]", TokenPath), "%s names no file for the token", i.configPath())
 	}
@@ -55,17 +65,25 @@ func (i *Installation) tokenChanges(file string, e *host.Entry, token string) ([
 	if err != nil || i.o.TokenFile == "" && e == nil {
 		return nil, err
 	}
-	if err := i.otherAccounts(file); err != nil {
+	if err := i.checkSharing(file); err != nil {
 		return nil, err
 	}
 	if err := i.checkTokenFile(file, e, a); err != nil {
 		return nil, err
 	}
 	var changes []Change
-	if i.o.TokenFile == "" {
-		changes, err = i.owned(file, e, a, 0o600)
-	} else {
-		changes, err = i.file(file, token+"\n", a, 0o600)
+	switch owner := i.tokenOwner(a); {
+	case i.o.TokenFile == "" && token == "" || i.o.TokenFile == "" && (owner == a || e.UID == owner.UID):
+		changes, err = i.owned(file, e, owner, 0o600)
+	case e != nil && owner != a && e.UID != owner.UID:
+		if old, err := i.host.ReadFile(file); err == nil && strings.TrimSpace(string(old)) == token {
+			i.warn("%s could read the token until now: revoke it, and put a new one there with --token-file FILE", i.host.NameOf(e.UID))
+		}
+		// A new file: whoever has the old one open could go on writing to it.
+		changes = []Change{{fmt.Sprintf("write %s (%s, 0600), which was %s's", file, owner.Name, i.host.NameOf(e.UID)),
+			func(context.Context) error { return i.writeFile(file, token+"\n", owner, 0o600) }}}
+	default:
+		changes, err = i.file(file, token+"\n", owner, 0o600)
 	}
 	for n, c := range changes {
 		changes[n].do = func(ctx context.Context) error {
@@ -78,30 +96,47 @@ func (i *Installation) tokenChanges(file string, e *host.Entry, token string) ([
 	return changes, err
 }
 
-// checkTokenFile refuses a file that may be something else of somebody else's:
-// only root puts files into the token's own directory. Elsewhere the operator
-// gives it to the account.
-func (i *Installation) checkTokenFile(file string, e *host.Entry, a host.Account) error {
-	if e == nil || e.Is(a, 0o600) || path.Dir(file) == path.Dir(TokenPath) && (e.UID == a.UID || e.UID == host.Superuser().UID) {
-		return nil
+// tokenOwner is who alone may read the token.
+func (i *Installation) tokenOwner(a host.Account) host.Account {
+	if i.brokered() {
+		return host.Superuser()
 	}
-	return refuse(fmt.Sprintf("look at it, then: chown %s: %s && chmod 600 %s; or set token_file = %q", a.Name, file, file, TokenPath),
-		"%s, the token's file, is there already, and is not %s's alone (%s, %v)", file, a.Name, i.host.NameOf(e.UID), e.Mode)
+	return a
 }
 
-// otherAccounts refuses to take a token from another account: it has one owner.
-func (i *Installation) otherAccounts(file string) error {
-	others, err := otherRecords(i.host, i.o.Repo)
-	if err != nil {
-		return err
-	}
-	for _, other := range others {
-		if _, theirs := other.Tokens[file]; theirs && other.User != i.o.User {
-			return refuse("name another file in token_file of "+i.configPath()+", or set both up with --user "+other.User,
-				"%s is the token of %s, whose account is %s", file, other.Repo, other.User)
+// checkTokenFile refuses a file that may be something else of somebody else's:
+// only root puts files into the token's own directory. Elsewhere the operator
+// gives it to whom it is for.
+func (i *Installation) checkTokenFile(file string, e *host.Entry, a host.Account) error {
+	owner := i.tokenOwner(a)
+	if i.brokered() {
+		if err := i.rootsAlone(file, "%s, the token's file"); err != nil {
+			return err
 		}
 	}
-	return nil
+	if e == nil || e.Is(owner, 0o600) || e.Is(a, 0o600) || path.Dir(file) == path.Dir(TokenPath) && (e.UID == a.UID || e.UID == host.Superuser().UID) {
+		return nil
+	}
+	return refuse(fmt.Sprintf("look at it, then: chown %s: %s && chmod 600 %s; or set token_file = %q", owner.Name, file, file, TokenPath),
+		"%s, the token's file, is there already, and is not %s's alone (%s, %v)", file, owner.Name, i.host.NameOf(e.UID), e.Mode)
+}
+
+// checkSharing refuses to take a token from others who need it: it has one owner.
+func (i *Installation) checkSharing(file string) error {
+	other, theirs, err := i.tokenOf(file, i.brokered())
+	if err != nil || other == nil {
+		return err
+	}
+	another := "name another file in token_file of " + i.configPath()
+	switch {
+	case theirs:
+		return refuse(fmt.Sprintf("add to its [promotion]: %s; or %s", BrokerLine(i.o.Repo), another),
+			"%s is the token of %s, whose broker alone may read it, and %s has none", file, other.Repo, i.configPath())
+	case other.User != i.o.User:
+		return refuse(another+", or set both up with --user "+other.User, "%s is the token of %s, whose account is %s", file, other.Repo, other.User)
+	}
+	return refuse(another+", and run this again with --token-file FILE",
+		"%s is the token of %s, too, whose account has to read it: that one has no broker", file, other.Repo)
 }
 
 func (i *Installation) rememberToken(file string, e *host.Entry) error {

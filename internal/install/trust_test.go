@@ -119,8 +119,8 @@ func TestUnseen(t *testing.T) {
 		s.is(TokenPath, "0640")
 		want := []string{
 			"web root: give /srv/site to deploy (0755); what is in it stays as it is",
-			"token: give /etc/bluegreen/token to deploy (0600)",
 			"sudoers: write /etc/sudoers.d/bluegreen-sample_app (root, 0440), checked by visudo -c first",
+			"token: give /etc/bluegreen/token to deploy (0600)",
 		}
 		if lines := asked(); !slices.Equal(lines, want) {
 			t.Errorf("then it does %q, want %q", lines, want)

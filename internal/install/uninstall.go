@@ -52,6 +52,7 @@ func (r *Removal) lookAgain() error {
 		{"keys", "the keys that were let in go, and those that they replaced come back", r.planKeys},
 		{"boot", "nothing runs at boot any more", r.planUnit},
 		{"sudoers", "nothing runs as root any more", r.planSudoers},
+		{"broker", "nothing asks the API any more", r.planBroker},
 		{"token", "the copy that was made goes", r.planToken},
 		{"programs", "no other repository of this host uses them", r.planPrograms},
 		{"record", "nothing is left to undo", r.planRecord},
@@ -283,6 +284,8 @@ func (r *Removal) planUnit(context.Context) ([]Change, error) {
 func (r *Removal) planSudoers(context.Context) ([]Change, error) {
 	return r.removal(sudoersFor(r.repo))
 }
+
+func (r *Removal) planBroker(context.Context) ([]Change, error) { return r.removeBroker(r.repo) }
 
 func (r *Removal) planToken(context.Context) ([]Change, error) {
 	others, err := r.others()

@@ -131,7 +131,7 @@ func TestTokensOfTwo(t *testing.T) {
 	s.git("init", "--quiet", "--bare", "--initial-branch=master", home+"/shop")
 	s.mkdir("/srv", 0o755)
 	must(t, os.Rename(s.path(home+"/shop"), s.path(shop)))
-	s.write(shop+"/bluegreen.toml", strings.NewReplacer(TokenPath, token, "/var/www/html", "/var/www/shop").Replace(s.read(toml)), 0o644)
+	s.write(shop+"/bluegreen.toml", strings.NewReplacer(TokenPath, token, BrokerPath(repo), BrokerPath(shop), "/var/www/html", "/var/www/shop").Replace(s.read(toml)), 0o644)
 	o.Repo, o.Keys = shop, nil
 	s.install(o)
 	s.is(token, "0600")

@@ -122,7 +122,7 @@ func (a *app) planCommand() *cobra.Command {
 				return a.printJSON(planReport(e, commit, plan.Paths(), plan.Deletes, plan.Bytes, plan.Repairs))
 			}
 			out := console.New(a.Stdout)
-			receive.ShowPlan(out, e, commit, plan)
+			receive.ShowPlan(c.Context(), out, e, commit, plan)
 			out.Close(patience)
 			return nil
 		},

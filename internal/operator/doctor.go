@@ -44,7 +44,7 @@ func (a *app) doctor(ctx context.Context, fix bool) error {
 	}
 	var mended []doctor.Mended
 	if fix && owner != nil && owner.uid != 0 {
-		mended = doctor.MendHooks(a.repo) // which needs root
+		mended = append(doctor.MendHooks(a.repo), doctor.MendToken()...) // which need root
 	}
 	if err := a.become(owner); err != nil {
 		return err

@@ -25,10 +25,10 @@ func (a *app) installCommand() *cobra.Command {
 		Short: "set this server up for deployments by git push",
 		Long: "install sets a server up: packages, an account without a password, the web root,\n" +
 			"the bare repository, the hooks, git's settings, a configuration, keys, sudoers,\n" +
-			"the API's token, and a unit that recovers at boot. What is right already stays as\n" +
-			"it is, also on a server with a hook of its own, which is kept beside: it can run\n" +
-			"again at any time. --dry-run names every file and command, and changes nothing.\n" +
-			"\"bluegreen uninstall\" undoes it. Both need root.",
+			"the API's token, a broker that alone reads it, and a unit that recovers at boot.\n" +
+			"What is right already stays as it is, also on a server with a hook of its own,\n" +
+			"which is kept beside: it can run again at any time. --dry-run names every file and\n" +
+			"command, and changes nothing. \"bluegreen uninstall\" undoes it. Both need root.",
 		Example: "  bluegreen install --environment blue --key ada.pub\n" +
 			"  bluegreen install --environment blue --key ada.pub --ip 203.0.113.10 \\\n" +
 			"      --droplet blue=3164494 --droplet green=3164495 --token-file token",
@@ -89,9 +89,9 @@ func (a *app) uninstallCommand() *cobra.Command {
 		Use:   "uninstall",
 		Short: "undo what install has done",
 		Long: "uninstall puts the hook back that was there before, and git's settings, and removes\n" +
-			"the keys, the sudoers file, the boot unit, the token's copy and, with the last\n" +
-			"repository, the programs. The site, the repository with its configuration, the\n" +
-			"account, the packages and the log of what was done stay.",
+			"the keys, the sudoers file, the boot unit, the broker's file, the token's copy and,\n" +
+			"with the last repository, the programs. The site, the repository with its\n" +
+			"configuration, the account, the packages and the log of what was done stay.",
 		Example: "  bluegreen uninstall --repo /home/deploy/sample_app",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

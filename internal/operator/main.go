@@ -94,7 +94,7 @@ func (a *app) command() *cobra.Command {
 	root.PersistentFlags().StringVar(&a.repo, "repo", ".", "the bare repository's `directory`")
 	root.AddCommand(a.statusCommand(), a.historyCommand(), a.checkCommand(), a.planCommand(),
 		a.deployCommand(), a.promoteCommand(), a.rollbackCommand(), a.recoverCommand(),
-		a.doctorCommand(), a.installCommand(), a.uninstallCommand(), a.sshCommand(), &cobra.Command{
+		a.doctorCommand(), a.installCommand(), a.uninstallCommand(), a.sshCommand(), a.brokerCommand(), &cobra.Command{
 			Use: "version", Short: "print the version", Args: cobra.NoArgs,
 			RunE: func(*cobra.Command, []string) error {
 				fmt.Fprintf(a.Stdout, "bluegreen %s\n", version.Number)

@@ -53,7 +53,7 @@ func (g *gate) admitMigration(ctx context.Context, d policy.Decision, all []poli
 func (r *processor) migrateTag(ctx context.Context, d policy.Decision, broken error) error {
 	if broken != nil {
 		tag, _ := r.env.Rules().Tag(d.Ref)
-		err := afterFailure(tag)
+		err := afterFailure(tag, d.Action, broken)
 		r.refuse(d, err.Reason)
 		return err
 	}
@@ -104,9 +104,15 @@ func migrated(done *deploy.Migrated) outcome {
 }
 
 // printMigration says what a tag would do to the database.
-func (p *push) printMigration(ctx context.Context, d policy.Decision) error {
+func (p *push) printMigration(ctx context.Context, d policy.Decision, all []policy.Decision) {
 	request, err := p.readMigration(ctx, d)
 	from := (*int)(nil)
+	for _, other := range all {
+		if other.Action == policy.Deploy && err == nil {
+			request.Deploying = true
+			err = p.isBranch(ctx, other, request.Tag, request.Commit)
+		}
+	}
 	if err == nil {
 		from, err = p.env.MayMigrate(ctx, *request)
 	}
@@ -115,8 +121,9 @@ func (p *push) printMigration(ctx context.Context, d policy.Decision) error {
 		p.console.Say("plan: %s would be refused: %s", d.Ref, reason(err))
 	case *from == request.To:
 		p.console.Say("plan: %s would change nothing: the database is at %d already", d.Ref, request.To)
+	case request.Deploying:
+		p.console.Say("plan: %s would then move the database from %d to %d", d.Ref, *from, request.To)
 	default:
 		p.console.Say("plan: %s would move the database from %d to %d", d.Ref, *from, request.To)
 	}
-	return nil
 }

@@ -91,11 +91,9 @@ func (p *push) printPlan(ctx context.Context, decisions []policy.Decision) error
 			if err != nil {
 				return err
 			}
-			ShowPlan(p.console, p.env, d.New, plan)
+			ShowPlan(ctx, p.console, p.env, d.New, plan)
 		case policy.Migrate:
-			if err := p.printMigration(ctx, d); err != nil {
-				return err
-			}
+			p.printMigration(ctx, d, decisions)
 		case policy.Promote:
 			request, err := p.readTag(ctx, d)
 			if err != nil {
@@ -118,7 +116,7 @@ func (p *push) printPlan(ctx context.Context, decisions []policy.Decision) error
 const maxShown = 20
 
 // ShowPlan writes what a deployment of commit would do.
-func ShowPlan(c *console.Console, e *environment.Environment, commit git.OID, plan *worktree.Plan) {
+func ShowPlan(ctx context.Context, c *console.Console, e *environment.Environment, commit git.OID, plan *worktree.Plan) {
 	c.Say("plan: %s would go to %s on %s: %s to write (%d bytes), %d to delete", commit.Short(), e.Worktree.Dir, e.Name,
 		count(len(plan.Writes), "file"), plan.Bytes, len(plan.Deletes))
 	if plan.Repairs > 0 {
@@ -126,6 +124,13 @@ func ShowPlan(c *console.Console, e *environment.Environment, commit git.OID, pl
 	}
 	if len(plan.Pointers) > 0 {
 		c.Say("plan: %q would be a pointer of Git LFS: git-lfs is not set up on this server", plan.Pointers[0])
+	}
+	if e.Database != nil {
+		if works, err := e.Fits(ctx, commit); err != nil {
+			c.Say("plan: it would be refused: %s", reason(err))
+		} else {
+			c.Say("plan: it works with version %s of the database, as that is", works)
+		}
 	}
 	shown := 0
 	for _, w := range plan.Writes {

@@ -1,7 +1,9 @@
 package receive
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -48,14 +50,14 @@ func (r *after) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var broken error
+	broken := r.refusedBefore(decisions)
 	for _, d := range decisions {
 		if _, action := r.env.Rules().Tag(d.Ref); action != policy.Store {
 			continue
 		}
 		if err := r.handle(ctx, d); err != nil {
 			r.report.add(failed(err))
-			broken = err
+			broken = cmp.Or(broken, err)
 		}
 	}
 	for _, of := range []policy.Action{policy.Migrate, policy.Promote} { // in this order
@@ -69,7 +71,7 @@ func (r *after) run(ctx context.Context) error {
 			}
 			if err := r.handleTag(ctx, d, broken); err != nil {
 				r.report.add(failed(err))
-				broken = err
+				broken = cmp.Or(broken, unmigrated(d, err))
 			}
 		}
 	}
@@ -82,9 +84,9 @@ func (r *after) handleTag(ctx context.Context, d policy.Decision, broken error) 
 	if taken, err := procReceiveTakes(ctx, r.env.Repo, []policy.Update{d.Update}); err != nil || taken {
 		return err
 	}
-	tag, _ := r.env.Rules().Tag(d.Ref)
+	tag, action := r.env.Rules().Tag(d.Ref)
 	again := "git has stored the tag: run \"bluegreen promote\" on the server, or push a new tag"
-	if d.Action == policy.Migrate {
+	if action == policy.Migrate {
 		again = "git has stored the tag: remove it (git push --delete), then push it again"
 	}
 	err := error(nil)
@@ -92,7 +94,7 @@ func (r *after) handleTag(ctx context.Context, d policy.Decision, broken error) 
 	case d.Action == policy.Refuse:
 		err = refusal(d)
 	case broken != nil:
-		err = afterFailure(tag)
+		err = afterFailure(tag, d.Action, broken)
 	case r.options.Plan:
 		err = &deploy.Failure{Refused: true, Reason: fmt.Sprintf("plan only, but %q has moved: without pre-receive or proc-receive nothing can stop it", tag)}
 	case d.Action == policy.Migrate:
@@ -104,10 +106,45 @@ func (r *after) handleTag(ctx context.Context, d policy.Decision, broken error) 
 	return withHint(err, again)
 }
 
-// afterFailure refuses what a tag asks for, where an earlier part of the push went
-// wrong.
-func afterFailure(tag string) *deploy.Failure {
-	return &deploy.Failure{Refused: true, Reason: fmt.Sprintf("nothing is done for %q: an earlier part of the push failed", tag)}
+// errNotMigrated stands for a migration that has failed.
+var errNotMigrated = errors.New("not migrated")
+
+// refusedBefore is why what comes later in a push is not done: a part of it that
+// comes before has been refused already. nil is for none.
+func (p *push) refusedBefore(decisions []policy.Decision) error {
+	for _, d := range decisions {
+		_, action := p.env.Rules().Tag(d.Ref)
+		switch {
+		case d.Action != policy.Refuse:
+		case d.Ref == p.env.Rules().BranchRef():
+			return refusal(d)
+		case action == policy.Migrate:
+			return errNotMigrated
+		}
+	}
+	return nil
+}
+
+// unmigrated is errNotMigrated for the failure of a migration, nil for others,
+// which nothing comes after.
+func unmigrated(d policy.Decision, err error) error {
+	if err != nil && d.Action == policy.Migrate {
+		return errNotMigrated
+	}
+	return nil
+}
+
+// afterFailure refuses what a tag asks for, where an earlier part of the push has
+// failed.
+func afterFailure(tag string, action policy.Action, broken error) *deploy.Failure {
+	verb, part := "promote", "deployment"
+	if action == policy.Migrate {
+		verb = "migrate"
+	}
+	if errors.Is(broken, errNotMigrated) {
+		part = "migration"
+	}
+	return &deploy.Failure{Refused: true, Reason: fmt.Sprintf("%q does not %s: the %s of the same push failed", tag, verb, part)}
 }
 
 // withHint says how to try again, since git has nothing left to push.

@@ -217,7 +217,13 @@ func (g *gate) recover(ctx context.Context, decisions []policy.Decision) error {
 	}
 	ctx, stop := untilTerminated(ctx)
 	defer stop()
-	session, err := g.env.Begin(ctx, "pre-receive", 0)
+	// Not in quarantine, where git moves no ref: what was interrupted is about
+	// objects that are stored.
+	env, err := g.process.outside().open(g.console)
+	if err != nil {
+		return err
+	}
+	session, err := env.Begin(ctx, "pre-receive", 0)
 	var unknown *deploy.Unknown
 	switch {
 	case err == nil:

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -111,6 +112,17 @@ func (p *Process) open(c *console.Console) (*environment.Environment, error) {
 		dir = "."
 	}
 	return environment.Open(dir, p.Environ, func(n deploy.Notice) { Show(c, n) })
+}
+
+// outside is the process without the quarantine in which git keeps the objects of
+// a push until pre-receive has let them in.
+func (p *Process) outside() *Process {
+	stored := *p
+	stored.Environ = slices.DeleteFunc(slices.Clone(p.Environ), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return name == "GIT_QUARANTINE_PATH" || name == "GIT_OBJECT_DIRECTORY" || name == "GIT_ALTERNATE_OBJECT_DIRECTORIES"
+	})
+	return &stored
 }
 
 // Show writes what a deployment does on a console.

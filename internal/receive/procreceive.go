@@ -159,18 +159,19 @@ func (r *processor) run(ctx context.Context) error {
 // carryOut does what was decided: what deploys comes first, then what migrates,
 // and what promotes at last. In an atomic push one of them moves all refs.
 func (r *processor) carryOut(ctx context.Context) {
-	var broken error // of what came before
+	broken := r.refusedBefore(r.decisions)
 	for _, d := range r.decisions {
 		if d.Action == policy.Deploy {
-			broken = r.deploy(ctx, d)
-			r.settle(d, broken)
+			err := r.deploy(ctx, d)
+			r.settle(d, err)
+			broken = cmp.Or(broken, err)
 		}
 	}
 	for _, d := range r.decisions {
 		if d.Action == policy.Migrate && !r.answered(d) {
 			err := r.migrateTag(ctx, d, broken)
 			r.settle(d, err)
-			broken = cmp.Or(broken, err)
+			broken = cmp.Or(broken, unmigrated(d, err))
 		}
 	}
 	for _, d := range r.decisions {
@@ -223,7 +224,7 @@ func (r *processor) warnStored(ctx context.Context) {
 func (r *processor) promoteTag(ctx context.Context, d policy.Decision, broken error) error {
 	if broken != nil {
 		tag, _ := r.env.Rules().Tag(d.Ref)
-		err := afterFailure(tag)
+		err := afterFailure(tag, d.Action, broken)
 		r.refuse(d, err.Reason)
 		return err
 	}
@@ -241,7 +242,7 @@ func (r *processor) foreseeAtomic(ctx context.Context) error {
 		if d.Action == policy.Refuse {
 			return refusal(d)
 		}
-		if d.Action == policy.Migrate && len(r.decisions) > 1 {
+		if others := len(r.decisions) > 1 || r.note != nil && r.note.Refs > 1; others && d.Action == policy.Migrate {
 			return &deploy.Failure{Refused: true, Reason: "atomic push: a migration cannot be taken back, and so is no part of one",
 				Hint: "push the branch first, then the tag"}
 		}

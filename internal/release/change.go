@@ -54,8 +54,14 @@ func (s *Switch) SwitchIndex() (warning string, err error) {
 	return s.release.releases.Site.SwitchToPrepared()
 }
 
-// Discard removes what is not kept any more.
-func (s *Switch) Discard() error { return s.release.releases.Surplus() }
+// Discard removes what is not kept any more, what the switch has beside the link,
+// and an index that was prepared and not used.
+func (s *Switch) Discard() error {
+	if err := s.release.releases.Site.Discard(s.Record); err != nil {
+		return err
+	}
+	return s.release.releases.Surplus()
+}
 
 // A Repair is a change of the live release itself, which holds the wanted tree
 // but for what somebody has changed.

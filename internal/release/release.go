@@ -369,6 +369,11 @@ func (r *Releases) Surplus() error {
 
 // CleanUp removes what crashed deployments have staged for releases.
 func (r *Releases) CleanUp() error {
+	if link, _, err := r.live(); err == nil {
+		if err := (&worktree.Link{Path: worktree.Path(link)}).Discard(); err != nil {
+			return err
+		}
+	}
 	entries, err := os.ReadDir(filepath.Join(r.Site.StateDir, "releases"))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("looking for leftovers: %w", err)

@@ -326,3 +326,30 @@ func TestModified(t *testing.T) {
 		})
 	}
 }
+
+// TestUndoneSwitch takes a switch back whose index had been prepared: nothing of
+// it is left.
+func TestUndoneSwitch(t *testing.T) {
+	t.Parallel()
+	repo := gittest.Bare(t)
+	commits := gittest.Commits(t, repo, gittest.Files("a", "old\n"), gittest.Files("a", "new\n"))
+	trees := gittest.TreesOf(t, repo, commits)
+	s := newSite(t, repo)
+	s.deploy(parse(t, trees[0]), "", nil)
+	before := s.deploy(parse(t, trees[1]), "", nil)
+	rel, err := s.At(filepath.Join(s.Dir, "1"))
+	s.must(err)
+	change, err := rel.Switch(parse(t, trees[0]))
+	s.must(err)
+	s.must(change.Activate())
+	_, err = change.PrepareIndex()
+	s.must(err)
+	s.must(change.Undo())
+	s.must(change.Discard())
+	if live, err := s.Live(); err != nil || live.Name != before.Name {
+		t.Errorf("live is %v, %v", live, err)
+	}
+	if left, err := os.ReadDir(s.Site.StateDir); err != nil || len(left) != 1 || left[0].Name() != "releases" {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}

@@ -83,10 +83,14 @@ type Database struct {
 	Timeout     time.Duration
 }
 
+// asking is the longest that the program may take which prints the version: others
+// wait for the answer, and it is one query.
+const asking = 30 * time.Second
+
 // Version asks which version the database is at. env is the program's complete
 // environment.
 func (d *Database) Version(ctx context.Context, env []string) (int, error) {
-	text, err := command.Read(ctx, command.Command{Argv: d.VersionArgv, Env: env, Dir: d.Dir, Timeout: d.Timeout})
+	text, err := command.Read(ctx, command.Command{Argv: d.VersionArgv, Env: env, Dir: d.Dir, Timeout: min(d.Timeout, asking)})
 	if err != nil {
 		return 0, fmt.Errorf("asking for the database's version: %w", err)
 	}

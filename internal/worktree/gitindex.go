@@ -92,9 +92,10 @@ func (w *Worktree) ClaimTree(objects tree.Objects, root git.OID) error {
 	return err
 }
 
-// ourLock is what our own index.lock holds, so that one that a crash left
-// behind is known from git's.
-const ourLock = "bluegreen\n"
+// ourLock is what our own index.lock, a symlink, leads to: so one that a crash
+// left behind is known from git's. A file's contents would come later to the
+// disk than its name; a power cut between left a lock that nobody knew.
+const ourLock = "bluegreen"
 
 // indexLockWait is how long another git command may hold the index. It is only
 // "git status" refreshing what it remembers of the files, and takes
@@ -107,12 +108,12 @@ func (w *Worktree) nextIndex() string { return filepath.Join(w.StateDir, "index"
 // lock that it took to make it git's.
 func (w *Worktree) forgetIndex() error {
 	lock := w.Index() + ".lock"
-	if content, err := os.ReadFile(lock); err == nil && string(content) == ourLock {
+	if isOurLock(lock) {
 		if err := os.Remove(lock); err != nil {
 			return fmt.Errorf("removing the lock of the index that was left: %w", err)
 		}
 	}
-	for _, path := range []string{w.nextIndex(), w.nextShared(), w.ownLock()} {
+	for _, path := range []string{w.nextIndex(), w.nextShared()} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("removing what was left of an index: %w", err)
 		}
@@ -123,7 +124,10 @@ func (w *Worktree) forgetIndex() error {
 	return nil
 }
 
-func (w *Worktree) ownLock() string { return filepath.Join(w.StateDir, "index.lock") }
+func isOurLock(path string) bool {
+	target, err := os.Readlink(path)
+	return err == nil && target == ourLock
+}
 
 func (w *Worktree) nextShared() string { return filepath.Join(w.StateDir, "sharedindex") }
 
@@ -222,20 +226,15 @@ func (w *Worktree) switchIndex() (warning string, err error) {
 	return warning, durable.SyncDir(filepath.Dir(w.Index()))
 }
 
-// takeIndexLock takes git's lock on the index, as git does; with its contents
-// in one step, so that a crash leaves no lock that nobody knows.
+// takeIndexLock takes git's lock on the index, as git does; in one step, so that
+// a crash leaves no lock that nobody knows.
 func (w *Worktree) takeIndexLock(path string) (bool, error) {
-	ours := w.ownLock()
-	if err := os.WriteFile(ours, []byte(ourLock), 0o600); err != nil {
-		return false, err
-	}
-	defer os.Remove(ours)
 	for deadline := time.Now().Add(indexLockWait); ; {
-		err := os.Link(ours, path)
+		err := os.Symlink(ourLock, path)
 		if err == nil || !errors.Is(err, os.ErrExist) {
 			return err == nil, err
 		}
-		if content, err := os.ReadFile(path); err == nil && string(content) == ourLock {
+		if isOurLock(path) {
 			return true, nil // the deployment that made it is dead: we hold its lock
 		}
 		if time.Now().After(deadline) {

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"bluegreen/internal/durable"
 	"bluegreen/internal/fault"
 )
@@ -45,9 +47,6 @@ func (l *Link) set(from, to Path) error {
 	case err != nil:
 		return fmt.Errorf("%w: %w", err, ErrMoved)
 	}
-	if err := os.Remove(l.temp()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err // a crash left it
-	}
 	switch Path(now) {
 	case to:
 		return durable.SyncDir(filepath.Dir(string(l.Path)))
@@ -55,32 +54,47 @@ func (l *Link) set(from, to Path) error {
 	default:
 		return fmt.Errorf("%q leads to %q, which is %w", l.Path, now, ErrMoved)
 	}
-	if err := l.move(string(to)); err != nil {
+	if err := l.move(string(from), string(to)); err != nil {
 		return err
 	}
 	fault.Step("link switched")
 	return durable.SyncDir(filepath.Dir(string(l.Path)))
 }
 
-// temp is where the next link is made, beside its place.
+// temp is where the next link is made, beside its place, and where the one before
+// is kept.
 func (l *Link) temp() string {
 	dir, name := filepath.Split(string(l.Path))
 	return filepath.Join(dir, "."+name+".bluegreen")
 }
 
-// move makes the link lead to target in one step, or removes it where that is
-// "".
-func (l *Link) move(target string) error {
-	if target == "" {
+// move makes the link lead to another target in one step, or removes it where
+// that is "". What leads to the one before is kept: going back needs no room on a
+// disk that may be full by then.
+func (l *Link) move(from, to string) error {
+	if to == "" {
 		return os.Remove(string(l.Path))
 	}
-	if err := os.Symlink(target, l.temp()); err != nil {
-		return err
+	if kept, err := os.Readlink(l.temp()); err != nil || kept != to {
+		if err := l.Discard(); err != nil {
+			return err // what a crash left
+		}
+		if err := os.Symlink(to, l.temp()); err != nil {
+			return err
+		}
 	}
 	fault.Step("link made")
-	if err := os.Rename(l.temp(), string(l.Path)); err != nil {
-		os.Remove(l.temp())
-		return err
+	flags := uint(unix.RENAME_EXCHANGE)
+	if from == "" {
+		flags = 0
+	}
+	return rename(unix.AT_FDCWD, l.temp(), unix.AT_FDCWD, string(l.Path), flags)
+}
+
+// Discard removes what is kept for going back.
+func (l *Link) Discard() error {
+	if err := os.Remove(l.temp()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("removing the former link: %w", err)
 	}
 	return nil
 }

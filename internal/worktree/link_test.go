@@ -25,9 +25,10 @@ func TestLink(t *testing.T) {
 						os.RemoveAll(string(l.Path))
 						leave(t, string(l.Path), now)
 					}
-					if stray {
+					if stray && do.want == "2" {
 						leave(t, l.temp(), "half")
 					}
+					before, _ := os.Lstat(string(l.Path))
 					err := do.set()
 					got, _ := os.Readlink(string(l.Path)) // "" where there is none
 					switch {
@@ -36,9 +37,15 @@ func TestLink(t *testing.T) {
 					case ours && (err != nil || got != do.want):
 						t.Fatalf("from %q to %q, which was %q: it leads to %q, want %q, %v", from, l.To, now, got, do.want, err)
 					}
-					if _, err := os.Lstat(l.temp()); ours && !os.IsNotExist(err) {
-						t.Fatalf("something is left behind: %v", err)
+					if kept, _ := os.Lstat(l.temp()); ours && now == string(from) && now != "" && do.want == "2" && !os.SameFile(kept, before) {
+						t.Fatalf("from %q to %q: the former link is not kept", from, l.To)
 					}
+				}
+				if err := l.Discard(); ours && err != nil {
+					t.Fatal(err)
+				}
+				if _, err := os.Lstat(l.temp()); ours && !os.IsNotExist(err) {
+					t.Fatalf("something is left behind: %v", err)
 				}
 			}
 		}
@@ -59,5 +66,23 @@ func leave(t *testing.T, path, what string) {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestLinkUndone: taking a switch back makes nothing, for which there may be no
+// room.
+func TestLinkUndone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l := &Link{Path: Path(filepath.Join(dir, "www")), From: "1", To: "2"}
+	leave(t, string(l.Path), "1")
+	before, err := os.Lstat(string(l.Path))
+	must(t, err)
+	must(t, l.activate())
+	must(t, l.undo())
+	after, err := os.Lstat(string(l.Path))
+	must(t, err)
+	if !os.SameFile(before, after) {
+		t.Error("the link that is back is another one")
 	}
 }

@@ -210,13 +210,13 @@ func TestStageFails(t *testing.T) {
 func TestIndexLock(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		lock    string
+		lock    func(t *testing.T, path string)
 		warning bool
 	}{
-		"none":     {"", false},
-		"of git":   {"DIRC", true},
-		"of ours":  {ourLock, false},
-		"no bytes": {"\x00", true},
+		"none":    {func(*testing.T, string) {}, false},
+		"of git":  {func(t *testing.T, path string) { write(t, path, "DIRC") }, true},
+		"of ours": {func(t *testing.T, path string) { must(t, os.Symlink(ourLock, path)) }, false},
+		"a link":  {func(t *testing.T, path string) { must(t, os.Symlink("index", path)) }, true},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -226,9 +226,7 @@ func TestIndexLock(t *testing.T) {
 			root := gittest.TreesOf(t, repo, commits)[0]
 			s := &site{Worktree: newWorktree(t, repo, filepath.Join(gittest.Dir(t), "web"))}
 			lock := s.Index() + ".lock"
-			if test.lock != "" {
-				write(t, lock, test.lock)
-			}
+			test.lock(t, lock)
 			_, staged := s.stage(t, root, nil)
 			must(t, staged.Activate())
 			warning, err := commit(staged)

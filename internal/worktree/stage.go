@@ -160,6 +160,10 @@ func (s *Staged) addStage(dir *string, web *root) (int, error) {
 	}
 	stage, err := in.sub(name)
 	if err != nil {
+		// Who discards knows of those alone that are open.
+		if unix.Unlinkat(in.fd, name, unix.AT_REMOVEDIR) == nil && dir != nil {
+			w.noteStage(path, false)
+		}
 		return 0, err
 	}
 	s.stages = append(s.stages, stage)
@@ -220,12 +224,18 @@ func (w *Worktree) stagePath(s Stage) string {
 // Discard removes what was staged, or what the web root held before.
 func (s *Staged) Discard() error { return s.worktree.Discard(s.Record) }
 
-// Discard removes the stage directories of a record that has been activated
-// for good, or undone, and an index that was prepared and not used.
+// Discard removes what a record that has been activated for good, or undone, has
+// beside the web root: stage directories, or what is kept of a link; and an index
+// that was prepared and not used.
 func (w *Worktree) Discard(r Record) error {
 	for _, stage := range r.Stages {
 		if err := w.removeStage(r, stage); err != nil {
 			return fmt.Errorf("removing staged files: %w", err)
+		}
+	}
+	if r.Link != nil {
+		if err := r.Link.Discard(); err != nil {
+			return err
 		}
 	}
 	if err := w.forgetStages(r); err != nil {

@@ -1,0 +1,178 @@
+//go:build e2e
+
+package hooks_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// needs skips a test that this machine cannot run.
+func needs(t testing.TB, programs ...string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to mount and to limit")
+	}
+	for _, name := range programs {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skipf("needs %s, which is not installed", name)
+		}
+	}
+}
+
+// A disk is a file with a filesystem in it, mounted.
+type disk struct {
+	testing.TB
+	image, dir, device string
+	options            string // of mount
+}
+
+// filesystems says how each one is made. The sizes are near the least that each
+// program accepts.
+var filesystems = map[string]struct {
+	size int64
+	mkfs []string
+}{
+	// Nothing is to be written in the background, and root has no room of its own.
+	"ext4":  {64 << 20, []string{"mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"}},
+	"xfs":   {320 << 20, []string{"mkfs.xfs", "-q", "-f"}},
+	"btrfs": {128 << 20, []string{"mkfs.btrfs", "-q", "-f"}},
+}
+
+// newDisk makes a disk. More flags go to mkfs.
+func newDisk(t testing.TB, filesystem string, flags ...string) *disk {
+	t.Helper()
+	kind := filesystems[filesystem]
+	needs(t, kind.mkfs[0], "losetup")
+	dir := t.TempDir()
+	d := &disk{TB: t, image: filepath.Join(dir, "image"), dir: filepath.Join(dir, "disk"), options: "loop"}
+	d.must(os.Mkdir(d.dir, 0o755))
+	d.must(os.WriteFile(d.image, nil, 0o600))
+	d.must(os.Truncate(d.image, kind.size))
+	d.run(append(append(slices.Clone(kind.mkfs), flags...), d.image)...)
+	t.Cleanup(func() { unmountAll(t, d.dir) })
+	if out, err := exec.Command("mount", "-o", d.options, d.image, d.dir).CombinedOutput(); err != nil {
+		t.Skipf("this machine does not mount %s from a file: %v: %s", filesystem, err, out)
+	}
+	d.device = d.source()
+	return d
+}
+
+// newMemory makes a disk of memory that has only so much.
+func newMemory(t testing.TB, options string) *disk {
+	t.Helper()
+	needs(t, "mount")
+	d := &disk{TB: t, dir: filepath.Join(t.TempDir(), "disk")}
+	d.must(os.Mkdir(d.dir, 0o755))
+	t.Cleanup(func() { unmountAll(t, d.dir) })
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", options, "tmpfs", d.dir).CombinedOutput(); err != nil {
+		t.Skipf("this machine does not mount tmpfs: %v: %s", err, out)
+	}
+	return d
+}
+
+// unmountAll leaves nothing mounted at dir, whatever still uses it. The loop
+// device goes with the mount.
+func unmountAll(t testing.TB, dir string) {
+	err := unix.Unmount(dir, unix.MNT_DETACH)
+	for err == nil {
+		err = unix.Unmount(dir, unix.MNT_DETACH)
+	}
+	if err != unix.EINVAL { // which says that nothing is mounted there
+		t.Errorf("unmounting: %v", err)
+	}
+}
+
+func (d *disk) must(err error) {
+	d.Helper()
+	if err != nil {
+		d.Fatal(err)
+	}
+}
+
+func (d *disk) run(argv ...string) string {
+	d.Helper()
+	out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+	if err != nil {
+		d.Fatalf("%q: %v\n%s", argv, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func (d *disk) source() string { return d.run("findmnt", "-n", "-o", "SOURCE", d.dir) }
+
+// unmount waits for those that still have something open.
+func (d *disk) unmount() {
+	d.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		err := unix.Unmount(d.dir, 0)
+		if err == nil {
+			return
+		}
+		if err != unix.EBUSY || time.Now().After(deadline) {
+			d.Fatalf("unmounting the disk: %v", err)
+		}
+	}
+}
+
+// mount mounts an image: the disk's own, or another one in its place. Paths stay
+// what they were, and no two filesystems of one name are there at once, which
+// XFS and btrfs refuse.
+func (d *disk) mount(image string) {
+	d.Helper()
+	if out, err := exec.Command("mount", "-o", d.options, image, d.dir).CombinedOutput(); err != nil {
+		said, _ := exec.Command("sh", "-c", "dmesg | tail -n 30").Output()
+		d.Fatalf("mounting %s: %v: %s\nthe kernel says:\n%s", image, err, out, said)
+	}
+	d.device = d.source()
+}
+
+// sync makes all durable that was written so far.
+func (d *disk) sync() {
+	d.Helper()
+	f, err := os.Open(d.dir)
+	d.must(err)
+	defer f.Close()
+	d.must(unix.Syncfs(int(f.Fd())))
+}
+
+// cut copies the image as it would be found if the power failed now: what the
+// filesystem has written to the device, and nothing that it has yet in memory.
+// The copy counts only if nothing was written meanwhile, else it would have a
+// later write and lack an earlier one.
+func (d *disk) cut(to string) {
+	d.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		before, busy := d.written()
+		if !busy {
+			d.run("cp", "--sparse=always", d.image, to)
+			if after, busy := d.written(); !busy && after == before {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			d.Fatalf("the disk is written to all the time")
+		}
+	}
+}
+
+// written counts what the device has done that changes it, and tells whether it
+// is doing something.
+func (d *disk) written() (count string, busy bool) {
+	d.Helper()
+	data, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(d.device), "stat"))
+	d.must(err)
+	f := strings.Fields(string(data))
+	if len(f) < 15 {
+		d.Fatalf("the kernel says %q of the device", data)
+	}
+	return fmt.Sprint(f[4], f[11]), f[8] != "0"
+}
