@@ -425,6 +425,12 @@ func TestMigrationNotSettled(t *testing.T) {
 	if said := s.blue.recovers(); !strings.Contains(said, "the database is at 3") || s.blue.ref("refs/tags/schema-4") != "" {
 		t.Errorf("it says\n%s", said)
 	}
+	// Or somebody makes the tag meanwhile.
+	must(t, os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\necho $1 >%s/version; git --git-dir=%s update-ref refs/tags/schema-4 %s\n", s.db, s.blue.git, s.first), 0o755))
+	s.pushes(1, "the database is at 4, but the ref could not move: ", "blue", "schema-4")
+	if at := s.blue.ref("refs/tags/schema-4"); at != s.first || s.report(s.blue).Unfinished != nil {
+		t.Errorf("the tag is at %s", at)
+	}
 }
 
 // TestMigrationsAtOnce: both servers are told to migrate; one does, and the other

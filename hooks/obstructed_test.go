@@ -261,6 +261,8 @@ func TestLeftoversStay(t *testing.T) {
 	for _, o := range []obstacle{
 		{"a record that was being written", occupies("srv.git/bluegreen/transaction.json.new"), "removing what was left of writing"},
 		{"the note of stages", damages("bluegreen/stages.json"), "looking for leftovers"},
+		{"an index", occupies("srv.git/bluegreen/index"), "removing what was left of an index"},
+		{"an index that was being written", occupies("srv.git/bluegreen/index.new"), "removing what was left of writing"},
 	} {
 		s.must(os.MkdirAll(filepath.Join(s.git, "bluegreen"), 0o700))
 		away := o.put(s)
@@ -300,7 +302,8 @@ func TestRecoverySubdirectory(t *testing.T) {
 }
 
 // TestRepairInterrupted: a release that is served, and was being repaired when the
-// machine died, is its commit again after the recovery.
+// machine died, is its commit again after the recovery. So is the one before, when
+// the link was being switched, as soon as its place is free.
 func TestRepairInterrupted(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "", "", allHooks...)
@@ -320,6 +323,20 @@ func TestRepairInterrupted(t *testing.T) {
 	if status, out := s.status([]string{die}, s.git, "bluegreen", "deploy", one); status != 128+9 {
 		t.Fatalf("it did not die: status %d\n%s", status, out)
 	}
+	s.recovers()
+	s.holds(one)
+
+	two := s.commit(map[string]string{"page": "2"})
+	s.run(s.dev, "git", "push", "-q", "srv", "HEAD:refs/heads/side")
+	s.status(s.noteSteps(), s.git, "bluegreen", "deploy", two)
+	die = s.stepOf("link switched")
+	s.status(nil, s.git, "bluegreen", "deploy", one)
+	three := s.commit(map[string]string{"page": "3"})
+	s.run(s.dev, "git", "push", "-q", "srv", "HEAD:refs/heads/side")
+	if status, out := s.status([]string{die}, s.git, "bluegreen", "deploy", three); status != 128+9 || s.read("www/page") != "3" {
+		t.Fatalf("it did not die when the link was switched: status %d\n%s", status, out)
+	}
+	s.obstruct([]obstacle{{"a directory is where the former link was", occupies(".www.bluegreen"), "removing the former link"}})
 	s.recovers()
 	s.holds(one)
 }
