@@ -433,6 +433,29 @@ func TestMigrationNotSettled(t *testing.T) {
 	}
 }
 
+// TestMigrationWhereNobodyTellsWhoIsLive: what another environment's release does not
+// work with is refused, also to who needs no way back, as long as that one may be live.
+func TestMigrationWhereNobodyTellsWhoIsLive(t *testing.T) {
+	t.Parallel()
+	s := newShared(t, allHooks...)
+	s.release("turquoise", "1..2")
+	s.pushes(0, "success:", "blue", "master")
+	s.tag("schema-2")
+	s.apiDown()
+	s.pushes(1, "which works with version 1 of the database, and may be live: ", "blue", "-o", "no-way-back", "schema-2")
+	s.ClearScript()
+	config := s.blue.read("srv.git/bluegreen.toml")
+	before, _, _ := strings.Cut(config, "[[health]]\nname = \"production\"")
+	_, after, _ := strings.Cut(config, "[peers]")
+	must(t, os.WriteFile(filepath.Join(s.blue.git, "bluegreen.toml"), []byte(before+"[peers]"+after), 0o644))
+	s.pushes(1, "and may be live: there is no [promotion]", "blue", "-o", "no-way-back", "schema-2")
+	s.is(1)
+	must(t, os.WriteFile(filepath.Join(s.blue.git, "bluegreen.toml"), []byte(config), 0o644))
+	s.SetOwner(reservedIP, blueDroplet) // so that green is known not to be live
+	s.pushes(0, "success:", "blue", "-o", "no-way-back", "schema-2")
+	s.is(2)
+}
+
 // TestMigrationsAtOnce: both servers are told to migrate; one does, and the other
 // says so.
 func TestMigrationsAtOnce(t *testing.T) {
