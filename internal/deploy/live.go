@@ -14,6 +14,9 @@ type Live struct {
 	// Environment is who has it, "" where that is none of ours, nobody, or not
 	// known beyond Here.
 	Environment string
+	// Unknown is why nobody can tell who else has it, where it is known only that
+	// it is not here: any other environment may.
+	Unknown error
 }
 
 const (
@@ -44,10 +47,12 @@ func (p *Promotion) Live(ctx context.Context, self string) (*Live, error) {
 		return &Live{Here: s.Owner == self, Environment: s.Owner}, nil
 	case here != nil && *here:
 		return &Live{Here: true, Environment: self}, nil
-	case here != nil:
-		return &Live{}, nil
-	case err == nil:
-		return nil, fmt.Errorf("who has %s: %s", p.Mover.What, s.Foreign)
+	}
+	if err == nil {
+		err = fmt.Errorf("who has %s: %s", p.Mover.What, s.Foreign)
+	}
+	if here != nil {
+		return &Live{Unknown: err}, nil
 	}
 	return nil, err
 }

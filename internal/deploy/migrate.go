@@ -149,7 +149,7 @@ func (e *Environment) othersFit(ctx context.Context, from int, req MigrationRequ
 	} else if l, err := e.Promotion.Live(ctx, e.Name); err != nil {
 		unknown = err
 	} else {
-		live = l.Environment
+		live, unknown = l.Environment, l.Unknown
 	}
 	var reasons, hints []string
 	for _, s := range wrong {
