@@ -180,6 +180,7 @@ type stumble struct {
 	status int    // of git push
 	posts  int    // requests for a move
 	last   string // a pattern for the last line
+	stays  bool   // the traffic, although the promotion failed
 }
 
 // ipAlone matches the readings of the IP, and not those of its actions.
@@ -199,6 +200,11 @@ var stumbles = []stumble{
 		play: func(c *cloud) {
 			c.breakOutside()
 			c.Script(post(simulator.Fault{Status: 429, Skip: 1, Times: 2, Header: map[string]string{"Retry-After": "3"}})...)
+		}},
+	{name: "the way back is refused for good", args: byTag, status: 1, posts: 4, last: `; and 203\.0\.113\.10 stays with blue: .*403`, stays: true,
+		play: func(c *cloud) {
+			c.breakOutside()
+			c.Script(post(simulator.Fault{Status: 403, Skip: 1, Times: 3})...)
 		}},
 	// The first reading after the request sees that the IP has moved, the second
 	// one makes sure after the proof.
@@ -234,6 +240,10 @@ func (s stumble) run(c *cloud) {
 		c.Errorf("status %d after %d requests, want %d after %d; %d faults are left\n%s", status, c.posts(), s.status, s.posts, c.Scripted(), out)
 	}
 	c.matches(out, s.last)
+	if s.stays {
+		c.says(out, `hint: .*production is served from here: mend it, or run "bluegreen promote" on the server that should have it`)
+		before["owner"] = "blue"
+	}
 	if s.status != 0 {
 		c.unchanged(c.blue, before)
 		if got := c.blue.since(events); !slices.Equal(got, []string{"promote failed"}) {

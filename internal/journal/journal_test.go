@@ -57,6 +57,19 @@ func deployed() Deployed {
 		Ref: "refs/heads/master", From: oid(2, 20)}
 }
 
+func promotion() *Promotion {
+	e := event()
+	e.Event, e.Traffic = Promote, &Traffic{IP: "203.0.113.10", From: "green", To: "blue", Tag: "release-2"}
+	return &Promotion{ID: "id", Course: Moving, Started: when, Asked: when, What: "promotion of 203.0.113.10", Event: e,
+		Refs: []git.RefUpdate{{Name: "refs/tags/release-2", New: oid(1, 20)}}}
+}
+
+func migration() *Migration {
+	e := event()
+	e.Event, e.Schema = Migrate, &Schema{SchemaFrom: 1, SchemaTo: 2}
+	return &Migration{ID: "id", Started: when, Event: e, Refs: []git.RefUpdate{{Name: "refs/tags/schema-2", New: oid(1, 20)}}}
+}
+
 func TestOpen(t *testing.T) {
 	repo := t.TempDir()
 	j, err := Open(repo)
@@ -194,10 +207,18 @@ func TestDamaged(t *testing.T) {
 	if err := whole.SwitchDeployed(); err != nil {
 		t.Fatal(err)
 	}
+	if err := whole.RecordPromotion(promotion()); err != nil {
+		t.Fatal(err)
+	}
+	if err := whole.RecordMigration(migration()); err != nil {
+		t.Fatal(err)
+	}
 	for name, read := range map[string]func(*Journal) (any, error){
 		transactionFile: func(j *Journal) (any, error) { return j.Unfinished() },
 		undoingFile:     func(j *Journal) (any, error) { return j.Unfinished() },
 		deployedFile:    func(j *Journal) (any, error) { return j.Deployed() },
+		promotionFile:   func(j *Journal) (any, error) { return j.Promotion() },
+		migrationFile:   func(j *Journal) (any, error) { return j.Migration() },
 	} {
 		source := name
 		if name == undoingFile {
@@ -215,6 +236,10 @@ func TestDamaged(t *testing.T) {
 		}
 		if name == transactionFile {
 			damaged["an unknown phase"] = strings.Replace(string(good), `"phase":"activating"`, `"phase":"dreaming"`, 1)
+		}
+		if name == promotionFile {
+			damaged["an unknown course"] = strings.Replace(string(good), `"course":"moving"`, `"course":"dreaming"`, 1)
+			damaged["to nobody"] = strings.Replace(string(good), `"to":"blue"`, `"to":""`, 1)
 		}
 		for how, text := range damaged {
 			j := newJournal(t)
@@ -443,5 +468,39 @@ func TestCleanUp(t *testing.T) {
 	}
 	if unfinished, err := j.Unfinished(); err != nil || unfinished == nil {
 		t.Errorf("the transaction is gone: %v", err)
+	}
+}
+
+// TestNotEnded: as long as what was prepared for an operation cannot be removed,
+// its record stays: what is left of it is not forgotten.
+func TestNotEnded(t *testing.T) {
+	t.Parallel()
+	j := newJournal(t)
+	if err := errors.Join(j.Begin(transaction()), j.RecordPromotion(promotion())); err != nil {
+		t.Fatal(err)
+	}
+	inTheWay := filepath.Join(j.Dir, nextDeployedFile)
+	if err := os.MkdirAll(filepath.Join(inTheWay, "full"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err, also := j.End(), j.EndPromotion(); err == nil || also == nil {
+		t.Errorf("they ended: %v, %v", err, also)
+	}
+	tr, err := j.Unfinished()
+	p, also := j.Promotion()
+	if tr == nil || p == nil || err != nil || also != nil {
+		t.Errorf("they are forgotten: %v, %v, %v, %v", tr, err, p, also)
+	}
+	if err := os.RemoveAll(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(j.End(), j.EndPromotion()); err != nil {
+		t.Fatal(err)
+	}
+	if tr, err := j.Unfinished(); tr != nil || err != nil {
+		t.Errorf("it goes on: %v, %v", tr, err)
+	}
+	if p, err := j.Promotion(); p != nil || err != nil {
+		t.Errorf("it goes on: %v, %v", p, err)
 	}
 }

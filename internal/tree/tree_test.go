@@ -309,6 +309,44 @@ func TestKinds(t *testing.T) {
 	}
 }
 
+// TestObjectsThatGo: an object that is gone when it is looked at is an error, and
+// never an empty directory or a harmless symlink, whichever it is.
+func TestObjectsThatGo(t *testing.T) {
+	link := func(target string) gittest.Node { return gittest.Node{Mode: gittest.Symlink, Data: target} }
+	old := gittest.Tree{"d/e/f": {Mode: gittest.File, Data: "old"}, "d/link": link("e/f")}
+	next := gittest.Tree{"d/e/f": {Mode: gittest.File, Data: "new"}, "d/link": link("there/f"), "d/there": link("../x/y"), "x/y/f": {Mode: gittest.File, Data: "x"}}
+	for name, ask := range map[string]func(m *memory, before, after git.OID) error{
+		"the difference": func(m *memory, before, after git.OID) error {
+			_, err := Diff(m, before, after, 10)
+			return err
+		},
+		"the symlinks": func(m *memory, _, after git.OID) error {
+			_, err := Links(m, after)
+			return err
+		},
+		"where they lead": func(m *memory, _, after git.OID) error {
+			return CheckLinks(m, after, []Link{{Path: "d/link", OID: m.add("blob", "there/f")}})
+		},
+	} {
+		m := newMemory()
+		before, after := m.build(t, old), m.build(t, next)
+		m.reads = 0
+		if err := ask(m, before, after); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		reads := m.reads
+		if reads < 3 {
+			t.Fatalf("%s: only %d objects are read", name, reads)
+		}
+		for n := 1; n < reads; n++ {
+			m.reads, m.most = 0, n
+			if err := ask(m, before, after); !errors.Is(err, errEnough) {
+				t.Errorf("%s, the object that is read after %d others is gone: %v", name, n, err)
+			}
+		}
+	}
+}
+
 // TestLimits holds trees that are just within the limits, and just beyond.
 func TestLimits(t *testing.T) {
 	m := newMemory()
