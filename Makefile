@@ -87,7 +87,7 @@ fuzz:
 # last, when the machine has time for them.
 FAULTS = 5m
 ROOT_FAULTS  = TestPowerCuts|TestNoRoom|TestDiskFails|TestLimits|TestConnectionBreaks
-FAULT_TESTS  = TestAtSystemCalls|TestSwaps|TestBombs|TestKilledAtEveryStep|TestPromotionKilledAtEveryStep|$(ROOT_FAULTS)
+FAULT_TESTS  = TestAtSystemCalls|TestPromotionAtSystemCalls|TestSwaps|TestBombs|TestKilledAtEveryStep|TestPromotionKilledAtEveryStep|$(ROOT_FAULTS)
 CROWDS       = TestCrowd|TestNobodySeesAMixture
 SHORT_FAULTS = $(ROOT_FAULTS)|$(CROWDS)
 faults:

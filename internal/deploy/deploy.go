@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"bluegreen/internal/durable"
@@ -243,6 +244,9 @@ func (s *Session) Deploy(ctx context.Context, req Request) (*Outcome, error) {
 	return done, nil
 }
 
+// manyWrites is from how many files on a deployment takes much memory.
+const manyWrites = 10_000
+
 // prepare does all that leaves the web root alone: it decides what to change
 // and writes it beside the web root.
 func (r *run) prepare(ctx context.Context) error {
@@ -271,6 +275,9 @@ func (r *run) prepare(ctx context.Context) error {
 	}
 	if err := r.planSource(ctx, source); err != nil {
 		return &Failure{Reason: oneLine(err)}
+	}
+	if len(r.plan.Writes) > manyWrites {
+		debug.SetGCPercent(50) // a sixth less memory for a few per cent of the time
 	}
 	r.event.Previous = r.previous(ctx, r.held)
 	r.event.Files = journal.Files{Written: len(r.plan.Writes), Deleted: len(r.plan.Deletes)}
