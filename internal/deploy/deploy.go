@@ -53,7 +53,7 @@ type Environment struct {
 	Rebuild bool
 	// Confine keeps this process from writing elsewhere, for good; nil for one
 	// that goes on to other work.
-	Confine func(context.Context) error
+	Confine func(context.Context)
 	// Observe is told what happens as it happens, from any goroutine. It must
 	// not block.
 	Observe func(Notice)
@@ -176,11 +176,7 @@ func (e *Environment) Begin(ctx context.Context, who string, wait time.Duration)
 	}
 	e.FindLive()
 	if e.Confine != nil {
-		// What was recovered may have been begun for other directories.
-		if err := e.Confine(ctx); err != nil {
-			s.End()
-			return nil, err
-		}
+		e.Confine(ctx) // what was recovered may have been begun for other directories
 	}
 	return s, nil
 }

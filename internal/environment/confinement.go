@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"bluegreen/internal/confine"
+	"bluegreen/internal/deploy"
 )
 
 // Confinement tells which directories deployments write in, and in which of them
@@ -47,15 +48,16 @@ func (e *Environment) program(ctx context.Context) string {
 	return ""
 }
 
-// confine keeps the process to where it writes, if it can be kept there.
-func (e *Environment) confine(ctx context.Context) error {
+// confine keeps the process to where it writes, if it can be kept there. It is one
+// wall more: a kernel that does not put it up is told of, and keeps nobody from
+// deploying.
+func (e *Environment) confine(ctx context.Context) {
 	dirs, links, free := e.Confinement(ctx)
 	if free != "" || e.confined { // one more each time would be too many for the kernel
-		return nil
-	}
-	if err := confine.Writes(dirs, links); err != nil {
-		return fmt.Errorf("keeping the deployment to its directories: %w", err)
+		return
 	}
 	e.confined = true
-	return nil
+	if err := confine.Writes(dirs, links); err != nil {
+		e.Observe(deploy.Notice{Kind: deploy.Warning, Text: fmt.Sprintf("keeping the deployment to its directories: %v", err)})
+	}
 }
