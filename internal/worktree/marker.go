@@ -40,7 +40,7 @@ func (w *Worktree) writeMarker(rel string, data []byte) error {
 	defer way.close()
 	at, name := way.last()
 	if holds(at, name, data) {
-		return nil
+		return removeTemp(at) // which a crash may have left
 	}
 	var st unix.Stat_t
 	err = unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW)
@@ -77,9 +77,16 @@ func holds(dir int, name string, data []byte) bool {
 	return err == nil && bytes.Equal(held, data)
 }
 
+func removeTemp(dir int) error {
+	if err := unix.Unlinkat(dir, markerTemp, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	return nil
+}
+
 // makeTemp writes the marker beside its place.
 func makeTemp(dir int, data []byte) error {
-	if err := unix.Unlinkat(dir, markerTemp, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+	if err := removeTemp(dir); err != nil {
 		return err
 	}
 	fd, err := unix.Openat(dir, markerTemp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o666)

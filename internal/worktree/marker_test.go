@@ -56,6 +56,20 @@ func TestWriteMarker(t *testing.T) {
 	}
 }
 
+// TestMarkerAfterACrash: what a crash has left beside the marker goes, also where the
+// marker is as it is to be.
+func TestMarkerAfterACrash(t *testing.T) {
+	t.Parallel()
+	w, _ := newMarked(t)
+	must(t, w.WriteMarker(".well-known/release.json", []byte("one\n")))
+	want := gittest.Snap(t, w.Dir, true)
+	must(t, os.WriteFile(filepath.Join(w.Dir, ".well-known", markerTemp), []byte("two"), 0o644))
+	must(t, w.WriteMarker(".well-known/release.json", []byte("one\n")))
+	if diff := want.Diff(gittest.Snap(t, w.Dir, true)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // TestMarkerModes: the web server must be able to read it, as anything that git
 // writes.
 func TestMarkerModes(t *testing.T) {
