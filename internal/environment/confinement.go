@@ -8,6 +8,7 @@ import (
 
 	"bluegreen/internal/confine"
 	"bluegreen/internal/deploy"
+	"bluegreen/internal/release"
 )
 
 // Confinement tells which directories deployments write in, and in which of them
@@ -21,13 +22,23 @@ func (e *Environment) Confinement(ctx context.Context) (dirs, links []string, fr
 		return nil, nil, "this kernel has no Landlock, or one before Linux 5.19"
 	}
 	dirs = []string{e.Repo.Dir, e.Journal.Dir}
-	if st, err := os.Stat(os.TempDir()); err == nil && st.IsDir() {
+	if isDirectory(os.TempDir()) {
 		dirs = append(dirs, os.TempDir()) // git's, for signatures
 	}
 	if e.Releases == nil {
 		return append(dirs, e.Worktree.Dir), nil, ""
 	}
-	return append(dirs, e.Releases.Dir), []string{filepath.Dir(e.Releases.Link)}, ""
+	dirs = append(dirs, e.Releases.Dir)
+	// What outlives releases may be kept elsewhere, behind a symlink.
+	if shared := filepath.Join(e.Releases.Dir, release.SharedDir); isDirectory(shared) {
+		dirs = append(dirs, shared)
+	}
+	return dirs, []string{filepath.Dir(e.Releases.Link)}, ""
+}
+
+func isDirectory(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
 }
 
 // program names a program of the operator's that a deployment may run, "" for
@@ -35,6 +46,9 @@ func (e *Environment) Confinement(ctx context.Context) (dirs, links []string, fr
 func (e *Environment) program(ctx context.Context) string {
 	if program := e.Config.Program(); program != "" {
 		return program
+	}
+	if cfg, err := e.Repo.Config(ctx); err != nil || cfg.HasHooks() {
+		return "a hook of git's configuration"
 	}
 	dir, err := e.Repo.HooksDir(ctx)
 	if err != nil {

@@ -127,6 +127,17 @@ func (r *Repository) plainConfigFiles() (files []string, err error) {
 	return files, nil
 }
 
+// HasHooks tells whether the configuration has hooks of its own, which git knows
+// from 2.54 on: it runs them beside those in the hooks' directory.
+func (c Config) HasHooks() bool {
+	for key := range c {
+		if strings.HasPrefix(key, "hook.") {
+			return true
+		}
+	}
+	return false
+}
+
 // parse adds the keys of a configuration file: sections and "key = value", one
 // a line, without quotes, escapes, comments behind them, or files to include.
 func (c Config) parse(text string) error {

@@ -42,7 +42,8 @@ func (r *Repository) readLayout() layout {
 			plain = false
 		}
 	}
-	if plain && !l.replaces {
+	// Where refs are no files, what replaces objects is not seen here.
+	if plain && !l.replaces && (l.files || r.getenv("GIT_NO_REPLACE_OBJECTS") != "") {
 		l.objects, _ = r.objectDirs() // else git finds them
 	}
 	return l

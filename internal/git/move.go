@@ -103,7 +103,7 @@ func (r *Repository) mayMoveAlone(ctx context.Context, u RefUpdate) error {
 		}
 	}
 	if !r.layout().files || !strings.HasPrefix(u.Name, "refs/heads/") || !filepath.IsLocal(u.Name) || filepath.Clean(u.Name) != u.Name || u.Old.IsZero() || u.New.IsZero() ||
-		cfg.Bool("core.logallrefupdates") || len(cfg["core.sharedrepository"]) > 0 {
+		cfg.Bool("core.logallrefupdates") || cfg.HasHooks() || len(cfg["core.sharedrepository"]) > 0 {
 		return errNotPlain
 	}
 	for _, path := range []string{filepath.Join(hooks, "reference-transaction"), r.relative("logs/HEAD"), r.relative("logs/" + u.Name),

@@ -222,7 +222,8 @@ const windowSize = 32 << 10
 // It is good until the next call.
 func (s *store) view(at place, n int) ([]byte, error) {
 	w := &s.window
-	if skip := at.offset - w.from; w.pack == at.pack && skip >= 0 && skip+int64(n) <= int64(len(w.data)) {
+	skip, size := at.offset-w.from, int64(len(w.data)) // a damaged index gives any offset
+	if w.pack == at.pack && skip >= 0 && skip <= size && int64(n) <= size-skip {
 		return w.data[skip:], nil
 	}
 	n = max(n, windowSize)
@@ -361,9 +362,10 @@ func (s *store) packed(wanted place, buffer *[]byte) (plainObject, error) {
 
 // keep remembers an object that others may build on.
 func (s *store) keep(at place, object plainObject) {
-	if s.held += len(object.data); s.held > maxBases {
+	size := len(object.data) + 128 // with its place in the map
+	if s.held += size; s.held > maxBases {
 		clear(s.bases)
-		s.held = len(object.data)
+		s.held = size
 	}
 	s.bases[at] = object
 }
@@ -449,8 +451,11 @@ func applyDelta(base, delta []byte) ([]byte, error) {
 		return nil, cmp.Or(err, errNotPlain)
 	}
 	size, delta, err := deltaSize(delta)
-	if err != nil || size > maxPlain {
-		return nil, cmp.Or(err, errNotPlain)
+	if err == nil && size > maxPlain {
+		err = errLarge
+	}
+	if err != nil {
+		return nil, err
 	}
 	made := make([]byte, 0, size)
 	for len(delta) > 0 {

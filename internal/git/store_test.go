@@ -3,6 +3,7 @@ package git
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -277,6 +278,23 @@ func TestDelta(t *testing.T) {
 }
 
 // FuzzPack reads a pack of anything: it ends, and takes no memory for it.
+// TestFarOffset: a damaged index may say that an object is anywhere.
+func TestFarOffset(t *testing.T) {
+	t.Parallel()
+	index := append([]byte("\xfftOc\x00\x00\x00\x02"), make([]byte, 4*256)...)
+	p, err := newPack(bytes.NewReader(index), strings.NewReader(strings.Repeat("x", 1000)), 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStore(nil, 20)
+	for _, offset := range []int64{12, math.MaxInt64, math.MaxInt64 - 13, 999, 1000, 1 << 40, 12} {
+		data, err := s.view(place{p, offset}, maxHead)
+		if want := max(0, 1000-offset); err == nil && int64(len(data)) != want {
+			t.Errorf("at %d: %d bytes, want %d", offset, len(data), want)
+		}
+	}
+}
+
 func FuzzPack(f *testing.F) {
 	repo := gittest.Bare(f)
 	page := strings.Repeat("a line of some length\n", 10)

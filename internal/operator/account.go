@@ -149,6 +149,7 @@ func (a *app) become(owner *account) error {
 		return &status{failed}
 	}
 	a.Environ = ownersEnvironment(a.Environ, owner)
+	os.Unsetenv("TMPDIR") // root's
 	return nil
 }
 

@@ -82,6 +82,7 @@ func (a *app) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	e.Confine = nil // there may be more to mend
 	session, err := e.Begin(ctx, receive.Pusher(a.getenv), e.Config.Deploy.LockWait)
 	if err != nil {
 		text, _, _, _ := receive.Explain(err)
