@@ -49,7 +49,8 @@ func (k promotionKilling) campaign(t *testing.T, limit time.Duration) {
 		what := s.String()
 		must(t, os.RemoveAll(trace))
 		w.attempt(s.strace(trace))
-		if struck(trace) {
+		hit := struck(trace)
+		if hit {
 			killed++
 			if r.IntN(2) == 0 {
 				again := strike{calls: calls[r.IntN(len(calls))], when: 1 + r.IntN(12), how: "signal=KILL"}
@@ -68,9 +69,11 @@ func (k promotionKilling) campaign(t *testing.T, limit time.Duration) {
 		}
 		w.secret(out)
 		w.agrees(what, out)
-		if w.owner() == w.wanted() {
+		switch {
+		case !hit:
+		case w.owner() == w.wanted():
 			moved++
-		} else {
+		default:
 			stayed++
 		}
 	}
