@@ -49,21 +49,6 @@ func (g *gate) admitMigration(ctx context.Context, d policy.Decision, all []poli
 	return err
 }
 
-// migrateTag migrates for a tag, unless an earlier part of the push failed.
-func (r *processor) migrateTag(ctx context.Context, d policy.Decision, broken error) error {
-	if broken != nil {
-		tag, _ := r.env.Rules().Tag(d.Ref)
-		err := afterFailure(tag, d.Action, broken)
-		r.refuse(d, err.Reason)
-		return err
-	}
-	if err := r.mayMove(ctx, d); err != nil {
-		r.refuse(d, reason(err))
-		return err
-	}
-	return r.migrate(ctx, d, r.refsWith(d))
-}
-
 // migrate moves the database for a tag, with refs that move when it has.
 func (p *push) migrate(ctx context.Context, d policy.Decision, refs []git.RefUpdate) error {
 	request, err := p.readMigration(ctx, d)
@@ -72,20 +57,13 @@ func (p *push) migrate(ctx context.Context, d policy.Decision, refs []git.RefUpd
 		return err
 	}
 	request.Refs = refs
-	ctx, stop := untilTerminated(ctx)
-	defer stop()
-	session, err := p.env.Begin(ctx, p.pusher(), p.wait())
-	if err != nil {
-		p.refuse(d, reason(err))
+	return p.inSession(ctx, d, func(ctx context.Context, session *deploy.Session) error {
+		done, err := session.Migrate(ctx, *request)
+		if err == nil {
+			p.report.add(migrated(done))
+		}
 		return err
-	}
-	defer session.End()
-	done, err := session.Migrate(ctx, *request)
-	if err != nil {
-		return err
-	}
-	p.report.add(migrated(done))
-	return nil
+	})
 }
 
 // migrated tells of a migration that succeeded.

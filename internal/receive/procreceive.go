@@ -169,14 +169,14 @@ func (r *processor) carryOut(ctx context.Context) {
 	}
 	for _, d := range r.decisions {
 		if d.Action == policy.Migrate && !r.answered(d) {
-			err := r.migrateTag(ctx, d, broken)
+			err := r.actOn(ctx, d, broken)
 			r.settle(d, err)
 			broken = cmp.Or(broken, unmigrated(d, err))
 		}
 	}
 	for _, d := range r.decisions {
 		if d.Action == policy.Promote && !r.answered(d) {
-			r.settle(d, r.promoteTag(ctx, d, broken))
+			r.settle(d, r.actOn(ctx, d, broken))
 		}
 	}
 	for _, d := range r.decisions {
@@ -220,8 +220,8 @@ func (r *processor) warnStored(ctx context.Context) {
 	r.report.warn(texts)
 }
 
-// promoteTag promotes for a tag, unless an earlier part of the push failed.
-func (r *processor) promoteTag(ctx context.Context, d policy.Decision, broken error) error {
+// actOn promotes or migrates for a tag, unless an earlier part of the push failed.
+func (r *processor) actOn(ctx context.Context, d policy.Decision, broken error) error {
 	if broken != nil {
 		tag, _ := r.env.Rules().Tag(d.Ref)
 		err := afterFailure(tag, d.Action, broken)
@@ -231,6 +231,9 @@ func (r *processor) promoteTag(ctx context.Context, d policy.Decision, broken er
 	if err := r.mayMove(ctx, d); err != nil {
 		r.refuse(d, reason(err))
 		return err
+	}
+	if d.Action == policy.Migrate {
+		return r.migrate(ctx, d, r.refsWith(d))
 	}
 	return r.promote(ctx, d, r.refsWith(d))
 }

@@ -199,6 +199,18 @@ func (p *push) promote(ctx context.Context, d policy.Decision, refs []git.RefUpd
 		return err
 	}
 	request.Refs = refs
+	return p.inSession(ctx, d, func(ctx context.Context, session *deploy.Session) error {
+		done, err := session.Promote(ctx, *request)
+		if err == nil {
+			p.report.add(promoted(done))
+		}
+		return err
+	})
+}
+
+// inSession does what a tag asks for under the lock. Without that the tag is
+// refused.
+func (p *push) inSession(ctx context.Context, d policy.Decision, do func(context.Context, *deploy.Session) error) error {
 	ctx, stop := untilTerminated(ctx)
 	defer stop()
 	session, err := p.env.Begin(ctx, p.pusher(), p.wait())
@@ -207,10 +219,5 @@ func (p *push) promote(ctx context.Context, d policy.Decision, refs []git.RefUpd
 		return err
 	}
 	defer session.End()
-	done, err := session.Promote(ctx, *request)
-	if err != nil {
-		return err
-	}
-	p.report.add(promoted(done))
-	return nil
+	return do(ctx, session)
 }
