@@ -31,8 +31,9 @@ func needs(t testing.TB, programs ...string) {
 // A disk is a file with a filesystem in it, mounted.
 type disk struct {
 	testing.TB
-	image, dir, device string
-	options            string // of mount
+	image, dir string
+	device     string   // the loop device of what is mounted
+	options    []string // of mount
 }
 
 // filesystems says how each one is made. The sizes are near the least that each
@@ -53,17 +54,29 @@ func newDisk(t testing.TB, filesystem string, flags ...string) *disk {
 	kind := filesystems[filesystem]
 	needs(t, kind.mkfs[0], "losetup")
 	dir := t.TempDir()
-	d := &disk{TB: t, image: filepath.Join(dir, "image"), dir: filepath.Join(dir, "disk"), options: "loop"}
+	d := &disk{TB: t, image: filepath.Join(dir, "image"), dir: filepath.Join(dir, "disk")}
 	d.must(os.Mkdir(d.dir, 0o755))
 	d.must(os.WriteFile(d.image, nil, 0o600))
 	d.must(os.Truncate(d.image, kind.size))
 	d.run(append(append(slices.Clone(kind.mkfs), flags...), d.image)...)
-	t.Cleanup(func() { unmountAll(t, d.dir) })
-	if out, err := exec.Command("mount", "-o", d.options, d.image, d.dir).CombinedOutput(); err != nil {
-		t.Skipf("this machine does not mount %s from a file: %v: %s", filesystem, err, out)
+	t.Cleanup(func() { d.remove(t) })
+	if err := d.attach(d.image); err != nil {
+		t.Skipf("this machine has no loop devices: %v", err)
 	}
-	d.device = d.source()
+	if err := d.mountDevice(); err != nil {
+		t.Skipf("this machine does not mount %s from a file: %v", filesystem, err)
+	}
 	return d
+}
+
+// remove leaves nothing mounted and nothing attached, whatever still uses it.
+func (d *disk) remove(t testing.TB) {
+	unmountAll(t, d.dir)
+	if d.device != "" {
+		if out, err := exec.Command("losetup", "--detach", d.device).CombinedOutput(); err != nil {
+			t.Errorf("detaching the disk: %v: %s", err, out)
+		}
+	}
 }
 
 // newMemory makes a disk of memory that has only so much.
@@ -79,8 +92,7 @@ func newMemory(t testing.TB, options string) *disk {
 	return d
 }
 
-// unmountAll leaves nothing mounted at dir, whatever still uses it. The loop
-// device goes with the mount.
+// unmountAll leaves nothing mounted at dir, whatever still uses it.
 func unmountAll(t testing.TB, dir string) {
 	err := unix.Unmount(dir, unix.MNT_DETACH)
 	for err == nil {
@@ -107,10 +119,42 @@ func (d *disk) run(argv ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-func (d *disk) source() string { return d.run("findmnt", "-n", "-o", "SOURCE", d.dir) }
+// attach makes an image a device. mount's own option loop would let the device
+// go with the mount, unless somebody looks at it at that moment: then the next
+// mount would find the same device with what it remembers of the image, whatever
+// fsck has written to the file meanwhile.
+func (d *disk) attach(image string) error {
+	out, err := exec.Command("losetup", "--find", "--show", image).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("attaching %s: %w: %s", image, err, out)
+	}
+	d.device = strings.TrimSpace(string(out))
+	return nil
+}
 
-// unmount waits for those that still have something open.
+func (d *disk) detach() {
+	d.Helper()
+	d.run("losetup", "--detach", d.device)
+	d.device = ""
+}
+
+func (d *disk) mountDevice() error {
+	args := append(append([]string{}, d.options...), d.device, d.dir)
+	if out, err := exec.Command("mount", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("mounting: %w: %s", err, out)
+	}
+	return nil
+}
+
+// unmount unmounts and detaches the disk.
 func (d *disk) unmount() {
+	d.Helper()
+	d.leave()
+	d.detach()
+}
+
+// leave unmounts the disk when nobody has anything open on it any more.
+func (d *disk) leave() {
 	d.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		err := unix.Unmount(d.dir, 0)
@@ -128,11 +172,17 @@ func (d *disk) unmount() {
 // XFS and btrfs refuse.
 func (d *disk) mount(image string) {
 	d.Helper()
-	if out, err := exec.Command("mount", "-o", d.options, image, d.dir).CombinedOutput(); err != nil {
-		said, _ := exec.Command("sh", "-c", "dmesg | tail -n 30").Output()
-		d.Fatalf("mounting %s: %v: %s\nthe kernel says:\n%s", image, err, out, said)
+	d.must(d.attach(image))
+	if err := d.mountDevice(); err != nil {
+		d.failed(err)
 	}
-	d.device = d.source()
+}
+
+// failed ends the test with what the kernel said last.
+func (d *disk) failed(err error) {
+	d.Helper()
+	said, _ := exec.Command("sh", "-c", "dmesg | tail -n 30").Output()
+	d.Fatalf("%v\nthe kernel says:\n%s", err, said)
 }
 
 // sync makes all durable that was written so far.

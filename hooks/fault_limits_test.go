@@ -123,8 +123,8 @@ func removeGroup(t *testing.T, dir string) {
 func TestDiskFails(t *testing.T) {
 	t.Parallel()
 	for _, f := range []failure{
-		{"ext4 read-only after an error", "ext4", "loop,errors=remount-ro", (*disk).raiseError},
-		{"xfs shut down", "xfs", "loop", (*disk).shutDown},
+		{"ext4 read-only after an error", "ext4", []string{"-o", "errors=remount-ro"}, (*disk).raiseError},
+		{"xfs shut down", "xfs", nil, (*disk).shutDown},
 	} {
 		for _, k := range deployments() {
 			t.Run(f.name+"/"+k.name, func(t *testing.T) {
@@ -137,8 +137,9 @@ func TestDiskFails(t *testing.T) {
 
 // A failure is of a whole disk.
 type failure struct {
-	name, filesystem, options string
-	strike                    func(*disk)
+	name, filesystem string
+	options          []string // of mount
+	strike           func(*disk)
 }
 
 func (f failure) walk(t *testing.T, k killing, long bool) {
@@ -189,11 +190,13 @@ func (w *struckWalker) readOnly(d *disk) {
 // checked, and mounts it.
 func (d *disk) remount() {
 	d.Helper()
-	d.unmount()
-	if strings.Contains(d.options, "errors=") {
-		d.run("sh", "-c", `fsck.ext4 -p "$1" || test $? -eq 1`, "sh", d.image)
+	d.leave()
+	if d.options != nil {
+		d.run("sh", "-c", `fsck.ext4 -p "$1" || test $? -eq 1`, "sh", d.device)
 	}
-	d.mount(d.image)
+	if err := d.mountDevice(); err != nil {
+		d.failed(err)
+	}
 }
 
 // raiseError has ext4 find an error, after which it only reads.
