@@ -3,7 +3,8 @@
 # make test       every test, as an ordinary user, offline once the modules are there
 # make lint       formatting, vet, staticcheck
 # make vuln       known vulnerabilities in what the programs call (from vuln.go.dev)
-# make fuzz       every fuzz target for FUZZTIME each
+# make fuzz       every fuzz target for FUZZTIME each, from the inputs that are kept in
+#                 .ci/corpus.tar.gz; KEEP=1 keeps what is found
 # make faults     kills at every single step; kills at system calls from outside, and
 #                 lets calls fail; cuts the power, fills and takes away disks, limits
 #                 what a deployment may use, breaks connections, swaps directories for

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -346,4 +347,37 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// FuzzAnswer reads what says that it is the broker.
+func FuzzAnswer(f *testing.F) {
+	for i, text := range []string{`{"question":"state","state":{"Owner":"green"}}`, `{"question":"fit blue","misfit":{"Reason":"off"}}`,
+		`{"question":"assign blue","action":41}`, `{"question":"address blue","address":"10.0.0.1"}`, `{"question":"fit blue","error":"\u001b[2J"}`} {
+		f.Add(uint8(i), text)
+	}
+	questions := Questions([]string{"blue"})
+	f.Fuzz(func(t *testing.T, n uint8, text string) {
+		question := questions[int(n)%len(questions)]
+		a, err := decode(text, question)
+		if err != nil {
+			if len(err.Error()) > 5000 {
+				t.Errorf("an error of %d bytes", len(err.Error()))
+			}
+			return
+		}
+		if a.Question != strings.Join(question, " ") {
+			t.Errorf("%q answers %q", text, question)
+		}
+		if cleaned := clean(a.Error); len(cleaned) > 4*maxText+10 || strings.ContainsFunc(cleaned, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			t.Errorf("%q would be printed", cleaned)
+		}
+		// What was believed says the same when it is said again.
+		again, err := json.Marshal(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := decode(string(again), question); err != nil || !reflect.DeepEqual(a, b) {
+			t.Errorf("%q is read as %+v, and then as %+v, %v", text, a, b, err)
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package git
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -440,4 +441,27 @@ func TestCannotVerify(t *testing.T) {
 	if _, err := hanging.VerifyTag(ctx, good, signers); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a git that hangs: %v", err)
 	}
+}
+
+// FuzzTag: what is taken for a tag begins with nothing but what is read of it.
+func FuzzTag(f *testing.F) {
+	f.Add([]byte(tagHeader + "\nmessage\n" + anySSH))
+	f.Add([]byte(tagHeader + "\n" + anySSH + anyPGP))
+	f.Add([]byte(strings.Replace(tagHeader, "commit", "tree", 1)))
+	f.Add([]byte(tagHeader + "gpgsig -----BEGIN\n\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		tag, err := parseTag(data, 20)
+		if err != nil {
+			if len(err.Error()) > 1000 {
+				t.Errorf("an error of %d bytes", len(err.Error()))
+			}
+			return
+		}
+		if !bytes.HasPrefix(data, fmt.Appendf(nil, "object %s\ntype %s\ntag %s\ntagger ", tag.Target, tag.Kind, tag.Name)) {
+			t.Errorf("%q is read as %+v", data, tag)
+		}
+		if tag.Signed && !bytes.HasSuffix(bytes.TrimRight(data, "\n"), []byte("\n"+sshEnd)) {
+			t.Errorf("%q counts as signed", data)
+		}
+	})
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // newJournal makes the state directory of a repository that there is not.
-func newJournal(t *testing.T) *Journal {
+func newJournal(t testing.TB) *Journal {
 	t.Helper()
 	j, err := Open(t.TempDir())
 	if err != nil {

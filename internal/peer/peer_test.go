@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -92,4 +93,20 @@ func TestReadSlowly(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "no answer within 5s") || time.Since(began) > time.Minute {
 		t.Errorf("after %s: %v", time.Since(began), err)
 	}
+}
+
+// FuzzMarker reads what another server says.
+func FuzzMarker(f *testing.F) {
+	f.Add([]byte(`{"commit":"` + commit + `","environment":"green","deployed_at":"2026-11-28T09:00:00Z","tag":"release-2","works_with":"3..4"}`))
+	f.Add([]byte(`{"commit":"` + commit + `","environment":"green","works_with":"4","of_a_newer":[1]}`))
+	f.Add([]byte(`{"commit":"","environment":"green","works_with":null}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r, err := (&Peer{Name: "green"}).parse(body)
+		switch {
+		case err != nil && (r != nil || len(err.Error()) > 1000):
+			t.Errorf("%q: %+v, and an error of %d bytes", body, r, len(err.Error()))
+		case err == nil && !bytes.Contains(bytes.ToLower(body), []byte(r.Commit.String())):
+			t.Errorf("%q is read as %+v", body, r)
+		}
+	})
 }

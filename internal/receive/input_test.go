@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"github.com/go-git/go-git/v5/plumbing"
+
 	"bluegreen/internal/git"
 	"bluegreen/internal/policy"
 )
@@ -219,6 +221,20 @@ func FuzzReadPacket(f *testing.F) {
 			if back, err := readPacket(strings.NewReader(again.String())); err != nil || back != strings.TrimSuffix(content, "\n") {
 				t.Fatalf("%q comes back as %q, %v", content, back, err)
 			}
+		}
+	})
+}
+
+// FuzzRef: what is taken for a ref, go-git takes for one, too, but for a part that
+// is "@" alone, which git allows.
+func FuzzRef(f *testing.F) {
+	for _, name := range []string{"refs/heads/master", "refs/tags/v1.0", "refs/heads/a.lock", "refs/heads/@{1}", "refs//a", "refs/heads/\u202ea", "refs/@", "refs/-a"} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		checked := strings.ReplaceAll(name+"/", "/@/", "/a/")
+		if err := plumbing.ReferenceName(checked[:len(checked)-1]).Validate(); err != nil && validRef(name) {
+			t.Errorf("%q is taken for a ref; go-git: %v", name, err)
 		}
 	})
 }
