@@ -52,7 +52,7 @@ func (s *server) measured(hooks ...string) (peak func() int) {
 		real, err := os.Readlink(path)
 		s.must(err)
 		s.must(os.Remove(path))
-		s.must(os.WriteFile(path, fmt.Appendf(nil, "#!/bin/sh\nexec '%s' '%s' '%s'\n", program, file, real), 0o755))
+		gittest.Script(s, path, fmt.Sprintf("#!/bin/sh\nexec '%s' '%s' '%s'\n", program, file, real))
 	}
 	return func() (most int) {
 		s.Helper()

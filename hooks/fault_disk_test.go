@@ -39,13 +39,15 @@ type disk struct {
 // filesystems says how each one is made. The sizes are near the least that each
 // program accepts.
 var filesystems = map[string]struct {
-	size int64
-	mkfs []string
+	size    int64
+	mkfs    []string
+	options []string // of mount
 }{
 	// Nothing is to be written in the background, and root has no room of its own.
-	"ext4":  {64 << 20, []string{"mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"}},
-	"xfs":   {320 << 20, []string{"mkfs.xfs", "-q", "-f"}},
-	"btrfs": {128 << 20, []string{"mkfs.btrfs", "-q", "-f"}},
+	"ext4":  {64 << 20, []string{"mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"}, nil},
+	// Somebody's copy of our mounts may keep a filesystem of the same name for a while.
+	"xfs":   {320 << 20, []string{"mkfs.xfs", "-q", "-f"}, []string{"-o", "nouuid"}},
+	"btrfs": {128 << 20, []string{"mkfs.btrfs", "-q", "-f"}, nil},
 }
 
 // newDisk makes a disk. More flags go to mkfs.
@@ -54,7 +56,7 @@ func newDisk(t testing.TB, filesystem string, flags ...string) *disk {
 	kind := filesystems[filesystem]
 	needs(t, kind.mkfs[0], "losetup")
 	dir := t.TempDir()
-	d := &disk{TB: t, image: filepath.Join(dir, "image"), dir: filepath.Join(dir, "disk")}
+	d := &disk{TB: t, image: filepath.Join(dir, "image"), dir: filepath.Join(dir, "disk"), options: kind.options}
 	d.must(os.Mkdir(d.dir, 0o755))
 	d.must(os.WriteFile(d.image, nil, 0o600))
 	d.must(os.Truncate(d.image, kind.size))
@@ -168,8 +170,7 @@ func (d *disk) leave() {
 }
 
 // mount mounts an image: the disk's own, or another one in its place. Paths stay
-// what they were, and no two filesystems of one name are there at once, which
-// XFS and btrfs refuse.
+// what they were.
 func (d *disk) mount(image string) {
 	d.Helper()
 	d.must(d.attach(image))

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"bluegreen/internal/gittest"
 
 	"golang.org/x/sys/unix"
 )
@@ -96,11 +98,7 @@ func memoryGroup(t *testing.T, limit int) []string {
 		t.Skipf("memory cannot be limited here: %v", err)
 	}
 	script := filepath.Join(t.TempDir(), "enter")
-	// A child that is forked now would have the script open for writing.
-	syscall.ForkLock.RLock()
-	err := os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\necho $$ >%s/cgroup.procs && exec \"$@\"\n", group), 0o755)
-	syscall.ForkLock.RUnlock()
-	must(t, err)
+	gittest.Script(t, script, fmt.Sprintf("#!/bin/sh\necho $$ >%s/cgroup.procs && exec \"$@\"\n", group))
 	return []string{script}
 }
 
@@ -147,7 +145,7 @@ func (f failure) walk(t *testing.T, k killing, long bool) {
 	k.bin = buildWithFaults(t)
 	w := &struckWalker{walker: k.newPowerWalker(t, d), found: figures{what: k.name + ": " + f.name}}
 	defer func() { w.found.print(t) }()
-	d.options = f.options
+	d.options = append(d.options, f.options...)
 	d.remount()
 	w.readOnly(d)
 	for _, n := range w.points(long) {
@@ -191,7 +189,7 @@ func (w *struckWalker) readOnly(d *disk) {
 func (d *disk) remount() {
 	d.Helper()
 	d.leave()
-	if d.options != nil {
+	if slices.Contains(d.options, "errors=remount-ro") {
 		d.run("sh", "-c", `fsck.ext4 -p "$1" || test $? -eq 1`, "sh", d.device)
 	}
 	if err := d.mountDevice(); err != nil {

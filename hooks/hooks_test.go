@@ -15,6 +15,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"bluegreen/internal/command"
 	"bluegreen/internal/gittest"
 	"bluegreen/internal/operator"
 	"bluegreen/internal/receive"
@@ -22,6 +23,7 @@ import (
 
 // TestMain lets the test binary play the four programs.
 func TestMain(m *testing.M) {
+	command.Become(os.Args[1:])
 	hook := func(name string, work receive.Hook) func() {
 		return func() { os.Exit(receive.Main(name, work, os.Args[1:])) }
 	}

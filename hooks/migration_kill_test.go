@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"bluegreen/internal/gittest"
 )
 
 // TestMigrationKilled kills the hook at each step of a migration. Recovery says
@@ -98,9 +100,9 @@ func TestMigrationNotSettled(t *testing.T) {
 	s.tag("schema-2")
 	push, _ := s.blue.start("schema-2")
 	s.file("gate") // when it is at work
-	s.blue.until("the record names the process", func() bool {
-		return strings.Contains(s.blue.read("srv.git/bluegreen/migration.json"), `"process":`)
-	})
+	if record := s.blue.read("srv.git/bluegreen/migration.json"); !strings.Contains(record, `"process":`) {
+		t.Errorf("the record does not name the process: %s", record)
+	}
 	must(t, syscall.Kill(s.blue.holder(), syscall.SIGKILL))
 	push.Wait()
 	events := len(s.blue.history())
@@ -144,13 +146,13 @@ func TestMigrationNotSettled(t *testing.T) {
 	// What moves the database says that it has failed, although the version is new.
 	script := filepath.Join(s.db, "migrate")
 	must(t, os.Remove(gate))
-	must(t, os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\necho $1 >%s/version; exit 3\n", s.db), 0o755))
+	gittest.Script(t, script, fmt.Sprintf("#!/bin/sh\necho $1 >%s/version; exit 3\n", s.db))
 	out := s.pushes(1, "the migration failed, and the database is at 3: ", "blue", s.tag("schema-3"))
 	if !strings.Contains(out, "hint: the version is what was asked for: look whether the rest of the migration is complete") {
 		t.Errorf("%s", out)
 	}
 	// And nobody can tell how far it has come.
-	must(t, os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\nrm %s/version; exit 3\n", s.db), 0o755))
+	gittest.Script(t, script, fmt.Sprintf("#!/bin/sh\nrm %s/version; exit 3\n", s.db))
 	s.pushes(1, "nobody can tell which version the database is at: ", "blue", s.tag("schema-4"))
 	if r := s.report(s.blue); r.Unfinished == nil || r.Unfinished.Event != "migrate" {
 		t.Errorf("unfinished is %+v", r.Unfinished)
@@ -160,7 +162,7 @@ func TestMigrationNotSettled(t *testing.T) {
 		t.Errorf("it says\n%s", said)
 	}
 	// Or somebody makes the tag meanwhile.
-	must(t, os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\necho $1 >%s/version; git --git-dir=%s update-ref refs/tags/schema-4 %s\n", s.db, s.blue.git, s.first), 0o755))
+	gittest.Script(t, script, fmt.Sprintf("#!/bin/sh\necho $1 >%s/version; git --git-dir=%s update-ref refs/tags/schema-4 %s\n", s.db, s.blue.git, s.first))
 	s.pushes(1, "the database is at 4, but the ref could not move: ", "blue", "schema-4")
 	if at := s.blue.ref("refs/tags/schema-4"); at != s.first || s.report(s.blue).Unfinished != nil {
 		t.Errorf("the tag is at %s", at)
@@ -175,7 +177,7 @@ func TestMigrationKilledThenAnotherPush(t *testing.T) {
 	s.release("turquoise", "1..2")
 	s.pushes(0, "success:", "blue", "master")
 	s.pushes(0, "success:", "green", "-o", "live", "master")
-	s.push([]string{"BLUEGREEN_DIE_AT=2"}, "blue", s.tag("schema-2"))
+	s.push([]string{"BLUEGREEN_DIE_AT=3"}, "blue", s.tag("schema-2"))
 	s.is(2)
 	s.release("next", "2")
 	s.pushes(0, "success:", "blue", "master")

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"bluegreen/internal/gittest"
 )
 
 // A shared is a cloud whose environments share a database: a directory with a
@@ -36,7 +38,7 @@ func newShared(t *testing.T, hooks ...string) *shared {
 	t.Helper()
 	s := &shared{db: t.TempDir()}
 	script := filepath.Join(s.db, "migrate")
-	must(t, os.WriteFile(script, []byte(strings.Replace(migrateScript, "$DATABASE", s.db, 1)), 0o755))
+	gittest.Script(t, script, strings.Replace(migrateScript, "$DATABASE", s.db, 1))
 	s.at(t, 1)
 	s.cloud = newCloud(t, "", "", hooks...)
 	for droplet, server := range map[int]*server{blueDroplet: s.blue, greenDroplet: s.green} {

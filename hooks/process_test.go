@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"bluegreen/internal/gittest"
 )
 
 // A hookRun is one hook, run by hand as git runs it.
@@ -196,7 +198,7 @@ func TestManyRefs(t *testing.T) {
 	s.must(err)
 	bin := filepath.Join(s.dir, "bin")
 	s.must(os.Mkdir(bin, 0o755))
-	s.must(os.WriteFile(filepath.Join(bin, "git"), fmt.Appendf(nil, "#!/bin/sh\necho \"$1\" >>%s/calls\nexec %s \"$@\"\n", s.dir, real), 0o755))
+	gittest.Script(s, filepath.Join(bin, "git"), fmt.Sprintf("#!/bin/sh\necho \"$1\" >>%s/calls\nexec %s \"$@\"\n", s.dir, real))
 	var stdin strings.Builder
 	for i := range 300 {
 		fmt.Fprintf(&stdin, "%s %s refs/heads/n%d\n", zeros, one, i)

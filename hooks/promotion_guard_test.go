@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"bluegreen/internal/gittest"
 	"bluegreen/internal/simulator"
 )
 
@@ -80,7 +81,7 @@ func TestLiveSincePreReceive(t *testing.T) {
 	c := newCloud(t, bin, "", allHooks...)
 	second := c.deploy(map[string]string{"index.html": "v2\n"})
 	update := filepath.Join(c.blue.git, "hooks/update")
-	must(t, os.WriteFile(update, fmt.Appendf(nil, "#!/bin/sh\nexec %s promote\n", filepath.Join(bin, "bluegreen")), 0o755))
+	gittest.Script(t, update, fmt.Sprintf("#!/bin/sh\nexec %s promote\n", filepath.Join(bin, "bluegreen")))
 	c.blue.commit(map[string]string{"index.html": "v3\n"})
 	status, out := c.push(nil, "blue", "master")
 	c.matches(out, `^error: blue is live: it has 203\.0\.113\.10, and this push would change production$`)

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"bluegreen/internal/gittest"
 	"bluegreen/internal/simulator"
 )
 
@@ -268,7 +269,7 @@ func TestTokenIsKept(t *testing.T) {
 			for _, at := range []string{"deployed", "promoted"} {
 				c.add(c.blue, fmt.Sprintf("[[health]]\nname = \"dump %s\"\nat = %q\ncommand = %s\n", at, at, dump("check-"+at)))
 			}
-			must(t, os.WriteFile(filepath.Join(c.blue.git, "hooks/update"), []byte("#!/bin/sh\n"+script+filepath.Join(dir, "update")+"\n"), 0o755))
+			gittest.Script(t, filepath.Join(c.blue.git, "hooks/update"), "#!/bin/sh\n"+script+filepath.Join(dir, "update")+"\n")
 			var env []string
 			if from == "environment" {
 				c.edit(c.blue, fmt.Sprintf("token_file = %q\n", c.token), "")

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"bluegreen/internal/gittest"
 )
 
 // TestBrokenSite deploys a site that answers 500: the push fails, nothing has
@@ -446,7 +448,7 @@ func TestOvertaken(t *testing.T) {
 	s.pushed("master")
 	g := s.newGate()
 	update := "#!/bin/sh\ntest \"$1\" = refs/heads/slow || exit 0\n" + g.Script + "\n"
-	s.must(os.WriteFile(filepath.Join(s.git, "hooks/update"), []byte(update), 0o755))
+	gittest.Script(s, filepath.Join(s.git, "hooks/update"), update)
 	two := s.commit(map[string]string{"page": "two"})
 	first, out := s.start("master", "master:slow")
 	g.wait() // after proc-receive, before post-receive
@@ -475,7 +477,7 @@ func TestOperatorBetween(t *testing.T) {
 	s.pushed("master")
 	g := s.newGate()
 	update := "#!/bin/sh\ntest \"$1\" = refs/heads/slow || exit 0\n" + g.Script + "\n"
-	s.must(os.WriteFile(filepath.Join(s.git, "hooks/update"), []byte(update), 0o755))
+	gittest.Script(s, filepath.Join(s.git, "hooks/update"), update)
 	s.commit(map[string]string{"page": "two"})
 	push, out := s.start("master", "master:slow")
 	g.wait()

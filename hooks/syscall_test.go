@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"bluegreen/internal/gittest"
 )
 
 // calls are the system calls that change something, by what they do. Each group
@@ -117,7 +119,7 @@ func (w *walker) wrap(hook string) {
 	program, err := os.Readlink(path)
 	w.must(err)
 	w.must(os.Remove(path))
-	w.must(os.WriteFile(path, fmt.Appendf(nil, "#!/bin/sh\nexec $STRIKE %s\n", program), 0o755))
+	gittest.Script(w, path, fmt.Sprintf("#!/bin/sh\nexec $STRIKE %s\n", program))
 }
 
 // deployStruck deploys the new commit, and strikes.

@@ -124,7 +124,7 @@ func (a *answer) ask(ctx context.Context, p Provider, question, to string) error
 		return err
 	case assign:
 		// Nobody is to wait for a process but for this one, which the other end knows.
-		action, err := p.Assign(ctx, to, func(int) {})
+		action, err := p.Assign(ctx, to, func(int) error { return nil })
 		if err == nil {
 			a.Action = &action
 		}

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"bluegreen/internal/command"
 	"bluegreen/internal/promotion"
 )
 
@@ -27,6 +28,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	command.Become(os.Args[1:])
 	if text, set := os.LookupEnv(prints); set {
 		fmt.Print(text)
 		if strings.Contains(text, "fails") {
@@ -78,7 +80,7 @@ func (p provider) State(_ context.Context, to string) (*promotion.State, error) 
 
 func (p provider) Fit(context.Context, string) error { return p.err() }
 
-func (p provider) Assign(_ context.Context, to string, running func(int)) (int, error) {
+func (p provider) Assign(_ context.Context, to string, running func(int) error) (int, error) {
 	running(1)
 	if p == "numberless" {
 		return 0, nil
@@ -117,7 +119,7 @@ func TestThrough(t *testing.T) {
 		t.Errorf("fit: %v", err)
 	}
 	pid := 0
-	if action, err := c.Assign(ctx, "blue", func(p int) { pid = p }); action != 41 || err != nil || pid <= 1 {
+	if action, err := c.Assign(ctx, "blue", func(p int) error { pid = p; return nil }); action != 41 || err != nil || pid <= 1 {
 		t.Errorf("assign: %d, %v, by %d", action, err, pid)
 	}
 	for to, want := range map[string]string{"blue": "10.0.0.1", "green": ""} {
@@ -125,7 +127,7 @@ func TestThrough(t *testing.T) {
 			t.Errorf("address %s: %q, %v", to, got, err)
 		}
 	}
-	if action, err := client(t, serves, "numberless").Assign(ctx, "blue", func(int) {}); action != 0 || err != nil {
+	if action, err := client(t, serves, "numberless").Assign(ctx, "blue", noted); action != 0 || err != nil {
 		t.Errorf("assign without a number: %d, %v", action, err)
 	}
 	s, err := client(t, serves, "foreign").State(ctx, "")
@@ -143,14 +145,14 @@ func TestErrors(t *testing.T) {
 		t.Errorf("a misfit: %v", err)
 	}
 	for says, want := range map[string]string{"rejects": `refused: 403: no \x1b[31m`, "closed": "refused: the token may be changed by others"} {
-		_, err := client(t, serves, says).Assign(ctx, "blue", func(int) {})
+		_, err := client(t, serves, says).Assign(ctx, "blue", noted)
 		if rejection := (*promotion.Rejection)(nil); !errors.As(err, &rejection) || err.Error() != want {
 			t.Errorf("%s: %v", says, err)
 		}
 	}
 	c := client(t, serves, "fails")
 	_, stateErr := c.State(ctx, "blue")
-	_, assignErr := c.Assign(ctx, "blue", func(int) {})
+	_, assignErr := c.Assign(ctx, "blue", noted)
 	_, addressErr := c.Address(ctx, "blue")
 	for _, err := range []error{stateErr, c.Fit(ctx, "blue"), assignErr, addressErr} {
 		unanswered, rejection := (*Unanswered)(nil), (*promotion.Rejection)(nil)
@@ -185,7 +187,7 @@ func TestGarbage(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
-			_, err := client(t, prints, text).Assign(t.Context(), "blue", func(int) {})
+			_, err := client(t, prints, text).Assign(t.Context(), "blue", noted)
 			rejection, unanswered := (*promotion.Rejection)(nil), (*Unanswered)(nil)
 			if errors.As(err, &rejection) || !errors.As(err, &unanswered) || len(err.Error()) > 1500 {
 				t.Errorf("got %v", err)
@@ -212,9 +214,9 @@ func TestNotStarted(t *testing.T) {
 	missing := client(t, serves, "well")
 	missing.Argv = []string{"there-is-no-such-sudo"}
 	for name, ask := range map[string]func() (int, error){
-		"no program":  func() (int, error) { return missing.Assign(t.Context(), "blue", func(int) {}) },
-		"over before": func() (int, error) { return client(t, serves, "well").Assign(over, "blue", func(int) {}) },
-		"unknown":     func() (int, error) { return client(t, serves, "well").Assign(t.Context(), "red", func(int) {}) },
+		"no program":  func() (int, error) { return missing.Assign(t.Context(), "blue", noted) },
+		"over before": func() (int, error) { return client(t, serves, "well").Assign(over, "blue", noted) },
+		"unknown":     func() (int, error) { return client(t, serves, "well").Assign(t.Context(), "red", noted) },
 	} {
 		_, err := ask()
 		if rejection := (*promotion.Rejection)(nil); !errors.As(err, &rejection) {
@@ -226,7 +228,7 @@ func TestNotStarted(t *testing.T) {
 		c := client(t, serves, "well")
 		c.Argv = []string{"/bin/sh", "-c", script}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		_, err := c.Assign(ctx, "blue", func(int) {})
+		_, err := c.Assign(ctx, "blue", noted)
 		cancel()
 		if rejection := (*promotion.Rejection)(nil); err == nil || errors.As(err, &rejection) {
 			t.Errorf("%s: %v", script, err)
@@ -381,3 +383,5 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+func noted(int) error { return nil }

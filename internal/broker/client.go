@@ -75,11 +75,11 @@ func (c *Client) Fit(ctx context.Context, to string) error {
 // Assign implements promotion.Provider. That nothing was done is proved by a
 // broker that was never started, or that says so itself: sudo refuses with the
 // status of a program that has failed.
-func (c *Client) Assign(ctx context.Context, to string, running func(pid int)) (int, error) {
-	started := false
-	a, err := c.ask(ctx, func(pid int) { started = true; running(pid) }, assign, to)
+func (c *Client) Assign(ctx context.Context, to string, running func(pid int) error) (int, error) {
+	a, err := c.ask(ctx, running, assign, to)
+	var unstarted *command.NotStarted
 	switch {
-	case err != nil && !started:
+	case errors.As(err, &unstarted):
 		return 0, &promotion.Rejection{Err: err}
 	case err != nil:
 		return 0, err
@@ -103,9 +103,9 @@ func (c *Client) Address(ctx context.Context, environment string) (string, error
 }
 
 // ask asks one question. An answer that says why there is none is an error.
-func (c *Client) ask(ctx context.Context, started func(pid int), question ...string) (*answer, error) {
+func (c *Client) ask(ctx context.Context, started func(pid int) error, question ...string) (*answer, error) {
 	if len(question) > 1 && !slices.Contains(c.Environments, question[1]) {
-		return nil, fmt.Errorf("%q is not in promotion.droplets", question[1])
+		return nil, &command.NotStarted{Err: fmt.Errorf("%q is not in promotion.droplets", question[1])}
 	}
 	text, err := command.Read(ctx, command.Command{
 		Argv: append(slices.Clone(c.Argv), question...), Env: c.Env, Dir: "/",

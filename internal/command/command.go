@@ -35,10 +35,11 @@ type Command struct {
 	Env     []string      // the complete environment
 	Dir     string        // working directory; "" for ours
 	Timeout time.Duration // 0 leaves it to the context
-	// Started is told of the process as soon as there is one; may be nil. Where it
-	// is not, somebody may wait for the process when we are gone: what it prints
-	// then does not end it.
-	Started func(pid int)
+	// Started is told of the process before the command begins, which it does not
+	// where Started returns an error; may be nil. Where it is not, somebody may wait
+	// for the process when we are gone: what it prints then does not end it. The
+	// program must call Become.
+	Started func(pid int) error
 }
 
 // Output is what a command printed.
@@ -68,6 +69,13 @@ type Error struct {
 func (e *Error) Error() string { return strconv.Quote(e.Program) + " " + e.Outcome }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// NotStarted is why a command did not begin, so that it has done nothing.
+type NotStarted struct{ Err error }
+
+func (e *NotStarted) Error() string { return e.Err.Error() }
+
+func (e *NotStarted) Unwrap() error { return e.Err }
 
 // Run runs a command to its end and returns the last lines of its output, also
 // when it fails. Each line of its merged stdout and stderr is handed to line,
@@ -116,11 +124,11 @@ func Read(ctx context.Context, c Command) (string, error) {
 func run(ctx context.Context, c Command, stdout, stderr func([]byte)) error {
 	cmd, err := c.prepare(ctx)
 	if err != nil {
-		return err
+		return &NotStarted{err}
 	}
 	out, err := newStream()
 	if err != nil {
-		return err
+		return &NotStarted{err}
 	}
 	streams := []*stream{out}
 	cmd.Stdout, cmd.Stderr = out.w, out.w
@@ -128,17 +136,11 @@ func run(ctx context.Context, c Command, stdout, stderr func([]byte)) error {
 		errs, err := newStream()
 		if err != nil {
 			out.close()
-			return err
+			return &NotStarted{err}
 		}
 		cmd.Stderr = errs.w
 		streams = append(streams, errs)
 		go errs.copy(stderr)
-	}
-	if c.Started != nil {
-		if reader := out.again(); reader != nil {
-			defer reader.Close()
-			cmd.ExtraFiles = []*os.File{reader}
-		}
 	}
 	go out.copy(stdout)
 	defer func() {
@@ -146,15 +148,16 @@ func run(ctx context.Context, c Command, stdout, stderr func([]byte)) error {
 			s.finish()
 		}
 	}()
-	err = cmd.Start()
+	if c.Started != nil {
+		err = c.startNoted(ctx, cmd, out)
+	} else if err = cmd.Start(); err != nil {
+		err = startError(c, cmd.Path, err)
+	}
 	for _, s := range streams {
 		s.w.Close() // the command's copy is the one that counts
 	}
 	if err != nil {
-		return startError(c, cmd.Path, err)
-	}
-	if c.Started != nil {
-		c.Started(cmd.Process.Pid)
+		return &NotStarted{err}
 	}
 	return wait(ctx, c, cmd)
 }

@@ -25,8 +25,11 @@ import (
 
 // TestMain lets the test binary play a program that sudo has made root's.
 func TestMain(m *testing.M) {
+	Become(os.Args[1:])
 	role := os.Getenv("COMMAND_TEST_ROLE")
 	switch {
+	case role == "gone before noting":
+		noteNothing()
 	case os.Geteuid() != os.Getuid():
 		os.Exit(play("root")) // set-uid, it plays this and nothing else
 	case role != "":
@@ -128,6 +131,10 @@ func TestOutcome(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			out, err := Run(t.Context(), test.c, nil)
+			test.c.Started = func(int) error { return nil }
+			if noted, other := Run(t.Context(), test.c, nil); fmt.Sprint(other) != fmt.Sprint(err) || !slices.Equal(noted.Tail, out.Tail) {
+				t.Errorf("where its process is noted: %q, %v; else %q, %v", noted.Tail, other, out.Tail, err)
+			}
 			if got := fmt.Sprint(err); got != test.err && (err != nil || test.err != "") {
 				t.Errorf("error:\n%s\nwant:\n%s", got, test.err)
 			}

@@ -161,7 +161,14 @@ type silent struct{ p *promoting }
 
 func (s silent) Intend(string) error { return nil }
 
-func (s silent) Running(pid int) { s.p.Running(pid) }
+// Running lets the process go that takes the traffic away from what is not in
+// order, also where the disk is full.
+func (s silent) Running(pid int) error {
+	if err := s.p.Running(pid); err != nil {
+		s.p.Observe(Notice{Kind: Warning, Text: oneLine(err)})
+	}
+	return nil
+}
 
 func (s silent) Asked(action int) error {
 	s.p.Observe(Notice{Kind: Progress, Text: fmt.Sprintf("action %d", action)})

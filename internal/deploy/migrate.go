@@ -272,12 +272,12 @@ func (m *migrating) move(ctx context.Context, from int) error {
 	return nil
 }
 
-// running notes the process that moves the database: a recovery waits for it.
-func (m *migrating) running(pid int) {
+// running notes the process that moves the database, before it begins: a recovery
+// waits for it.
+func (m *migrating) running(pid int) error {
+	fault.Step("migration: process there")
 	m.record.Process, m.record.Start = pid, command.Stat(pid, 22)
-	if err := m.Journal.RecordMigration(&m.record); err != nil {
-		m.Observe(Notice{Kind: Warning, Text: oneLine(err)})
-	}
+	return m.Journal.RecordMigration(&m.record)
 }
 
 func (m *migrating) variables() []string {

@@ -317,9 +317,11 @@ func (p *promoting) Intend(from string) error {
 
 // Running notes the process that moves the traffic. It may outlive us, so a
 // recovery waits for it.
-func (p *promoting) Running(pid int) {
+func (p *promoting) Running(pid int) error {
+	fault.Step("promotion: process there")
 	p.record.Process, p.record.Start = pid, command.Stat(pid, 22)
-	p.note()
+	p.record.Event = p.event
+	return p.Journal.RecordPromotion(&p.record)
 }
 
 // Asked notes the action that a recovery can name.

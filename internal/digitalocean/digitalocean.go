@@ -276,7 +276,7 @@ func (p *Provider) otherIP(ctx context.Context, droplet int) (netip.Addr, error)
 }
 
 // Assign implements promotion.Provider.
-func (p *Provider) Assign(ctx context.Context, to string, _ func(pid int)) (int, error) {
+func (p *Provider) Assign(ctx context.Context, to string, _ func(pid int) error) (int, error) {
 	id, err := p.dropletID(to)
 	if err != nil {
 		return 0, &promotion.Rejection{Err: err}

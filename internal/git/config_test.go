@@ -145,8 +145,6 @@ func TestConfigFiles(t *testing.T) {
 func elsewhere(t *testing.T) string {
 	t.Helper()
 	dir := gittest.Dir(t)
-	if err := os.WriteFile(filepath.Join(dir, "git"), []byte("#!/bin/sh\nexec /usr/bin/git \"$@\"\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	gittest.Script(t, filepath.Join(dir, "git"), "#!/bin/sh\nexec /usr/bin/git \"$@\"\n")
 	return dir
 }

@@ -328,9 +328,7 @@ echo '[GNUPG:] NEWSIG'
 echo '[GNUPG:] GOODSIG 0123456789ABCDEF ada@example.com'
 echo '[GNUPG:] TRUST_ULTIMATE 0 pgp'
 `
-	if err := os.WriteFile(yes, []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	gittest.Script(t, yes, script)
 	for _, key := range []string{"gpg.program", "gpg.openpgp.program", "gpg.x509.program", "gpg.ssh.program"} {
 		gittest.Git(t, n.Dir, "config", key, yes)
 	}
@@ -408,13 +406,9 @@ func TestCannotVerify(t *testing.T) {
 		dir := gittest.Dir(t)
 		for name, script := range programs {
 			path := filepath.Join(dir, name)
-			var err error
-			if strings.HasPrefix(script, "/") {
-				err = os.Symlink(script, path)
-			} else {
-				err = os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o700)
-			}
-			if err != nil {
+			if !strings.HasPrefix(script, "/") {
+				gittest.Script(t, path, "#!/bin/sh\n"+script)
+			} else if err := os.Symlink(script, path); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -36,19 +36,24 @@ func Counting(t testing.TB) (environ []string, calls func() []string) {
 	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// A child that is forked now would have the script open for writing, and it
-	// could not be run.
-	syscall.ForkLock.RLock()
-	err := os.WriteFile(filepath.Join(dir, "bin/git"), []byte(script), 0o755)
-	syscall.ForkLock.RUnlock()
-	if err != nil {
-		t.Fatal(err)
-	}
+	Script(t, filepath.Join(dir, "bin/git"), script)
 	return append(Environ()[1:], "PATH="+filepath.Join(dir, "bin")), func() []string {
 		data, _ := os.ReadFile(log)
 		os.Remove(log)
 		lines := strings.Split(string(data), "\n")
 		return lines[:len(lines)-1]
+	}
+}
+
+// Script writes a program. A child that is forked meanwhile would have it open for
+// writing, and nobody could run it: none is.
+func Script(t testing.TB, path, text string) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(path, []byte(text), 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"bluegreen/internal/command"
 	"bluegreen/internal/config"
 	"bluegreen/internal/console"
 	"bluegreen/internal/deploy"
@@ -60,6 +61,7 @@ func (s *status) Error() string { return fmt.Sprintf("exit status %d", s.code) }
 
 // Main runs the command and returns its exit status.
 func Main(p Program) int {
+	command.Become(p.Args)
 	defer profile.Start("bluegreen")()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()

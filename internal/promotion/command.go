@@ -2,6 +2,7 @@ package promotion
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -50,16 +51,19 @@ func (c *Commands) Fit(context.Context, string) error { return nil }
 
 // Assign runs the command. Its exit status says little: the owner is read
 // again.
-func (c *Commands) Assign(ctx context.Context, to string, running func(pid int)) (int, error) {
+func (c *Commands) Assign(ctx context.Context, to string, running func(pid int) error) (int, error) {
 	argv := make([]string, len(c.AssignArgv))
 	for i, arg := range c.AssignArgv {
 		argv[i] = strings.ReplaceAll(arg, "{to}", to)
 	}
 	out, err := command.Run(ctx, command.Command{Argv: argv, Env: c.Env, Dir: c.Dir, Started: running}, c.Line)
-	if err != nil {
-		if last := out.Last(); last != "" {
-			err = fmt.Errorf("%w, saying %q", err, last)
-		}
+	var unstarted *command.NotStarted
+	switch last := out.Last(); {
+	case errors.As(err, &unstarted):
+		return 0, &Rejection{Err: err}
+	case err != nil && last != "":
+		return 0, fmt.Errorf("asking for the traffic: %w, saying %q", err, last)
+	case err != nil:
 		return 0, fmt.Errorf("asking for the traffic: %w", err)
 	}
 	return 0, nil

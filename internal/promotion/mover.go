@@ -35,7 +35,8 @@ type Mover struct {
 type Log interface {
 	Intend(from string) error
 	Asked(action int) error
-	Running(pid int)
+	// Running notes a process; where it cannot, that is not let loose.
+	Running(pid int) error
 }
 
 // A Request asks for one move.

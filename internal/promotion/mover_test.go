@@ -4,10 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"bluegreen/internal/command"
 )
+
+func TestMain(m *testing.M) {
+	command.Become(os.Args[1:])
+	os.Exit(m.Run())
+}
 
 // A script is a provider that gives its states in turn, the last one for ever.
 // A nil state is a reading that fails.
@@ -38,7 +46,7 @@ func (s *script) State(_ context.Context, _ string) (*State, error) {
 
 func (s *script) Fit(context.Context, string) error { return s.fit }
 
-func (s *script) Assign(_ context.Context, to string, _ func(int)) (int, error) {
+func (s *script) Assign(_ context.Context, to string, _ func(int) error) (int, error) {
 	s.asked = append(s.asked, to)
 	return s.action, s.answer
 }
@@ -66,7 +74,7 @@ func green(actions ...Action) *State { return &State{Owner: "green", Actions: ac
 func blue(actions ...Action) *State  { return &State{Owner: "blue", Actions: actions} }
 func busy(s *State) *State           { s.Busy = "203.0.113.10 is locked"; return s }
 
-func (b *book) Running(int) {}
+func (b *book) Running(int) error { return nil }
 
 // TestMove has one row for every way that a move can go. The states are what
 // is read: the first ones before the request, as many as lead to it.
@@ -209,7 +217,7 @@ func TestCommands(t *testing.T) {
 	if _, err := c.State(t.Context(), ""); err == nil {
 		t.Error("an owner command that fails is believed")
 	}
-	if action, err := c.Assign(t.Context(), "blue", func(int) {}); action != 0 || err != nil {
+	if action, err := c.Assign(t.Context(), "blue", noted); action != 0 || err != nil {
 		t.Errorf("%d, %v", action, err)
 	}
 	if s, err := c.State(t.Context(), "blue"); err != nil || s.Owner != "blue" {
@@ -224,7 +232,9 @@ func TestCommands(t *testing.T) {
 		t.Errorf("%+v, %v", s, err)
 	}
 	c.AssignArgv = sh("echo no >&2; exit 3")
-	if _, err := c.Assign(t.Context(), "blue", func(int) {}); err == nil || !strings.Contains(err.Error(), `status 3, saying "no"`) {
+	if _, err := c.Assign(t.Context(), "blue", noted); err == nil || !strings.Contains(err.Error(), `status 3, saying "no"`) {
 		t.Errorf("%v", err)
 	}
 }
+
+func noted(int) error { return nil }

@@ -24,9 +24,10 @@ type Provider interface {
 	// Assign asks, once, for the traffic to move to an environment, and
 	// returns the id of the action, 0 where there is none, without waiting for
 	// its end. running is told of a process that moves the traffic, and may go
-	// on when we do not; it must not be nil. A *Rejection proves that nothing was done; after any other
-	// error, and after success without an action, it may have been.
-	Assign(ctx context.Context, to string, running func(pid int)) (action int, err error)
+	// on when we do not, before it begins; with an error it does not. It must not
+	// be nil. A *Rejection proves that nothing was done; after any other error,
+	// and after success without an action, it may have been.
+	Assign(ctx context.Context, to string, running func(pid int) error) (action int, err error)
 }
 
 // A State is what one reading saw.

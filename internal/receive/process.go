@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"bluegreen/internal/command"
 	"bluegreen/internal/console"
 	"bluegreen/internal/deploy"
 	"bluegreen/internal/environment"
@@ -41,6 +42,7 @@ const drain = 5 * time.Second
 
 // Main runs a hook as a program and returns its exit status.
 func Main(name string, hook Hook, args []string) (status int) {
+	command.Become(args)
 	if len(args) == 1 && (args[0] == "--version" || args[0] == "version") {
 		fmt.Printf("%s %s\n", name, version.Number)
 		return 0

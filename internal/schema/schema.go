@@ -104,7 +104,7 @@ func (d *Database) Version(ctx context.Context, env []string) (int, error) {
 // Migrate moves the database to a version. Its error does not tell where the
 // database is: Version does. started is told of the process, which may outlive
 // this one; line of each line that it prints.
-func (d *Database) Migrate(ctx context.Context, version int, env []string, started func(pid int), line func(string)) error {
+func (d *Database) Migrate(ctx context.Context, version int, env []string, started func(pid int) error, line func(string)) error {
 	argv := make([]string, len(d.MigrateArgv))
 	for i, arg := range d.MigrateArgv {
 		argv[i] = strings.ReplaceAll(arg, "{version}", strconv.Itoa(version))

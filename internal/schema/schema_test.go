@@ -6,7 +6,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bluegreen/internal/command"
+	"bluegreen/internal/gittest"
 )
+
+func TestMain(m *testing.M) {
+	command.Become(os.Args[1:])
+	os.Exit(m.Run())
+}
 
 func TestParseRange(t *testing.T) {
 	t.Parallel()
@@ -60,9 +68,7 @@ func TestTagVersion(t *testing.T) {
 func program(t *testing.T, script string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "program")
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	gittest.Script(t, path, "#!/bin/sh\n"+script+"\n")
 	return path
 }
 
@@ -97,7 +103,7 @@ func TestMigrate(t *testing.T) {
 	d := &Database{MigrateArgv: []string{program(t, `echo "$PWD $1 $2"; exit "$EXIT"`), "{version}", "to-{version}"}, Dir: dir, Timeout: time.Minute}
 	var said []string
 	pid := 0
-	started := func(p int) { pid = p }
+	started := func(p int) error { pid = p; return nil }
 	if err := d.Migrate(t.Context(), 7, []string{"EXIT=0"}, started, func(line string) { said = append(said, line) }); err != nil || pid == 0 {
 		t.Errorf("%v, process %d", err, pid)
 	}
