@@ -66,7 +66,7 @@ func (c Command) lookup() (string, error) {
 			return candidate, nil
 		}
 	}
-	return "", fmt.Errorf("program %q is not in the PATH %q: %w", name, path, fs.ErrNotExist)
+	return "", fmt.Errorf("program %q is not in the PATH: %w", name, fs.ErrNotExist)
 }
 
 // closeOnExec keeps descriptors that we have inherited from our children: git

@@ -15,6 +15,9 @@ import (
 // what a pipe and git's relay hold, so it fills only when nobody reads.
 const maxQueue = 256 << 10
 
+// maxProgress is the longest progress line, in characters.
+const maxProgress = 70
+
 // The pace of progress lines: none before the work is half a second old, and
 // few after that.
 const (
@@ -37,6 +40,7 @@ type Console struct {
 	started      time.Time
 	lastProgress time.Time
 	progressLen  int // of the progress line that the next line covers
+	still        bool
 }
 
 // New returns a console that writes to w until it is closed.
@@ -128,19 +132,33 @@ func (c *Console) Progress(format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	if now.Sub(c.started) < progressAfter || now.Sub(c.lastProgress) < progressEvery || c.queued > 0 {
+	if c.still || now.Sub(c.started) < progressAfter || now.Sub(c.lastProgress) < progressEvery || c.queued > 0 {
 		return
 	}
 	text := Escape(fmt.Sprintf(format, args...))
+	if cut := []rune(text); len(cut) > maxProgress { // a line that wraps cannot be covered
+		text = string(cut[:maxProgress-3]) + "..."
+	}
 	c.push(text + strings.Repeat(" ", max(0, c.progressLen-len(text))) + "\r")
 	c.lastProgress, c.progressLen = now, len(text)
 }
 
-// Flush waits, up to wait, until what has been said so far is written: for who
-// goes on writing to the same terminal by another way.
+// Still has no progress written: for a file, in which no line replaces another.
+func (c *Console) Still() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.still = true
+}
+
+// Flush waits, up to wait, until what has been said so far is written, and covers
+// a progress line: for who goes on writing to the same terminal by another way.
 func (c *Console) Flush(wait time.Duration) {
 	flushed := make(chan struct{})
 	c.mu.Lock()
+	if c.progressLen > 0 {
+		c.push(strings.Repeat(" ", c.progressLen) + "\r")
+		c.progressLen = 0
+	}
 	c.flushes = append(c.flushes, flushed)
 	c.more.Signal()
 	c.mu.Unlock()

@@ -131,7 +131,11 @@ type Session struct {
 // Ready tells what is wrong with the web root, before anything is touched.
 func (e *Environment) Ready() error {
 	if e.Releases == nil {
-		return worktree.CheckDirectory(e.Worktree.Dir, e.Repo.Dir)
+		if err := worktree.CheckDirectory(e.Worktree.Dir, e.Repo.Dir); err != nil {
+			return &Failure{Refused: true, Reason: err.Error(),
+				Hint: "it must exist and belong to the account that receives pushes: \"bluegreen doctor\" on the server says what to type"}
+		}
+		return nil
 	}
 	err := e.Releases.Check()
 	if errors.As(err, new(*release.Unconverted)) {

@@ -131,6 +131,9 @@ func (r *Repository) IsAncestor(ctx context.Context, old, new OID) (bool, error)
 // Resolve finds the commit that a revision of the operator's names.
 func (r *Repository) Resolve(ctx context.Context, revision string) (OID, error) {
 	out, err := r.Run(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", revision+"^{commit}")
+	if exitStatus(err) == 1 {
+		return OID{}, fmt.Errorf("%q is not a commit in %q", revision, filepath.Base(r.Dir))
+	}
 	if err != nil {
 		return OID{}, fmt.Errorf("%q is not a commit in %q: %w", revision, filepath.Base(r.Dir), err)
 	}

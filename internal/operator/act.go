@@ -72,6 +72,7 @@ func checkReport(e *environment.Environment, results []health.Result) any {
 }
 
 func (a *app) printChecks(e *environment.Environment, results []health.Result) {
+	a.console.Flush(patience)
 	if e.Config.Present {
 		fmt.Fprintf(a.Stdout, "%s is in order\n", console.Escape(e.Config.Path))
 	} else {
@@ -121,6 +122,7 @@ func (a *app) planCommand() *cobra.Command {
 			if a.json {
 				return a.printJSON(planReport(e, commit, plan.Paths(), plan.Deletes, plan.Bytes, plan.Repairs))
 			}
+			a.console.Flush(patience)
 			out := console.New(a.Stdout)
 			receive.ShowPlan(c.Context(), out, e, commit, plan)
 			out.Close(patience)
@@ -152,9 +154,15 @@ func (a *app) deployCommand() *cobra.Command {
 		Use:   "deploy REV",
 		Short: "deploy a commit that is on the server already",
 		Long: "deploy brings the web root to a commit that is on the server already, with the\n" +
-			"same checks as a push. The branch stays where it is; \"bluegreen status\" shows both.",
+			"same checks as a push. The branch stays where it is; \"bluegreen status\" shows both.\n" +
+			"protect_live is about pushes: this is not refused where production is served.",
 		Example: "  bluegreen deploy master        the branch once more\n  bluegreen deploy master~1      what was before",
-		Args:    cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("deploy needs one commit, such as a branch, a tag or a name, and there are %d", len(args))
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			e, err := a.change()
 			if err != nil {

@@ -37,7 +37,7 @@ func (a *app) installCommand() *cobra.Command {
 			if err := a.needRoot("install", o.Root); err != nil {
 				return err
 			}
-			if err := a.installOptions(c, &o, droplets); err != nil {
+			if err := a.installOptions(&o, droplets); err != nil {
 				return err
 			}
 			i, err := install.New(o)
@@ -59,6 +59,7 @@ func (a *app) installCommand() *cobra.Command {
 		},
 	}
 	f := c.Flags()
+	f.StringVar(&o.Repo, "repo", "", "the bare repository's `directory` (default: sample_app in the account's home)")
 	f.StringVar(&o.Environment, "environment", "", "this server's `name` among the environments (default: the host's)")
 	f.StringVar(&o.User, "user", "deploy", "the `account` that is pushed to")
 	f.StringVar(&o.Directory, "directory", "", "what the web server serves (default: /var/www/html)")
@@ -83,7 +84,7 @@ func dryRun(c *cobra.Command, dry *bool) {
 }
 
 func (a *app) uninstallCommand() *cobra.Command {
-	var root string
+	var root, given string
 	var dry bool
 	c := &cobra.Command{
 		Use:   "uninstall",
@@ -99,9 +100,9 @@ func (a *app) uninstallCommand() *cobra.Command {
 				return err
 			}
 			repo := "/home/deploy/sample_app"
-			if c.Flag("repo").Changed {
+			if given != "" {
 				var err error
-				if repo, err = filepath.Abs(a.repo); err != nil {
+				if repo, err = filepath.Abs(given); err != nil {
 					return err
 				}
 			}
@@ -120,6 +121,7 @@ func (a *app) uninstallCommand() *cobra.Command {
 			return a.work(c, &r.Work, dry)
 		},
 	}
+	c.Flags().StringVar(&given, "repo", "", "the bare repository's `directory` (default: /home/deploy/sample_app)")
 	c.Flags().StringVar(&root, "root", "/", "the system below this `directory`")
 	c.Flags().Lookup("root").Hidden = true
 	dryRun(c, &dry)
@@ -138,13 +140,13 @@ func (a *app) needRoot(command, root string) error {
 }
 
 // installOptions completes what the flags cannot say by themselves.
-func (a *app) installOptions(c *cobra.Command, o *install.Options, droplets []string) error {
+func (a *app) installOptions(o *install.Options, droplets []string) error {
 	var err error
 	if o.HostName, err = os.Hostname(); err != nil {
 		return fmt.Errorf("looking for the host's name: %w", err)
 	}
-	if c.Flag("repo").Changed {
-		if o.Repo, err = filepath.Abs(a.repo); err != nil {
+	if o.Repo != "" {
+		if o.Repo, err = filepath.Abs(o.Repo); err != nil {
 			return err
 		}
 	}

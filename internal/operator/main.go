@@ -66,12 +66,15 @@ func Main(p Program) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	a := &app{Program: p, console: console.New(p.Stderr)}
+	if newScreen(p.Stderr, a.getenv).width == 0 {
+		a.console.Still()
+	}
 	defer a.console.Close(patience)
 	root := a.command()
 	root.SetArgs(p.Args)
 	root.SetOut(p.Stdout)
 	root.SetErr(p.Stderr)
-	err := root.ExecuteContext(ctx)
+	asked, err := root.ExecuteContextC(ctx)
 	var reported *status
 	switch {
 	case err == nil:
@@ -79,9 +82,24 @@ func Main(p Program) int {
 	case errors.As(err, &reported):
 		return reported.code
 	}
-	a.console.Hint("\"bluegreen help\" lists the commands")
+	a.console.Hint("%s", usageHint(root, asked, p.Args))
 	a.console.Error("%v", err)
 	return usage
+}
+
+// usageHint tells somebody who has asked for what there is not where to look.
+func usageHint(root, asked *cobra.Command, args []string) string {
+	if asked != nil && asked != root {
+		return fmt.Sprintf("%q tells how it is used", asked.CommandPath()+" --help")
+	}
+	const all = `"bluegreen help" lists the commands`
+	if len(args) == 0 {
+		return all
+	}
+	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
+		return fmt.Sprintf("did you mean %q? %s", near[0], all)
+	}
+	return all
 }
 
 func (a *app) command() *cobra.Command {
@@ -90,7 +108,7 @@ func (a *app) command() *cobra.Command {
 		Short:         "deploy by git push, and know what is deployed",
 		Long:          "bluegreen tells what a bare repository has deployed on this server, and deploys,\nchecks and recovers without a push. The hooks beside it do the same for pushes.",
 		Version:       version.Number,
-		SilenceErrors: true, SilenceUsage: true,
+		SilenceErrors: true, SilenceUsage: true, DisableSuggestions: true,
 	}
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.PersistentFlags().StringVar(&a.repo, "repo", ".", "the bare repository's `directory`")

@@ -119,8 +119,11 @@ func shortCommit(e journal.Event) string {
 }
 
 // moved says from where to where the traffic, or the database, moved, or should
-// have; "" for an event without either.
+// have; "" for an event without either, or that was refused.
 func moved(e journal.Event) string {
+	if e.Result == journal.Refused {
+		return ""
+	}
 	if e.Schema != nil {
 		return fmt.Sprintf("%d -> %d", e.SchemaFrom, e.SchemaTo)
 	}

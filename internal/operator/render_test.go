@@ -213,7 +213,7 @@ func TestHistory(t *testing.T) {
 2025-11-23 14:00:00  deploy    master                                1a1a1a1  succeeded                 ann                                   20ms
 2025-11-23 14:01:00  promote   release-7                             1a1a1a1  succeeded  green -> blue  ann                                   4.8s
 2025-11-23 14:02:00  deploy    -                                     2b2b2b2  failed                    bob                                   1m23s  "home page" is not healthy: status 500, body "it broke, and it broke badly"
-2025-11-23 14:03:00  rollback  ` + escaped + `  -        refused    -> green       ` + escaped + `  0s     ` + escaped + "\n"
+2025-11-23 14:03:00  rollback  ` + escaped + `  -        refused                   ` + escaped + `  0s     ` + escaped + "\n"
 	if got := out.String(); got != want {
 		t.Errorf("into a file:\n%s\nwant\n%s", got, want)
 	}
@@ -227,7 +227,7 @@ func TestHistory(t *testing.T) {
 2025-11-23 14:02  deploy    -            2b2b2b2  failed     bob          1m23s
     "home page" is not healthy: status 500, body "it broke, and it broke badly"
 2025-11-23 14:03  rollback  \x1b[31mre…  -        refused    \x1b[31mre…  0s
-    -> green: ` + escaped + "\n"
+    ` + escaped + "\n"
 	if got := out.String(); got != want {
 		t.Errorf("80 columns:\n%s\nwant\n%s", got, want)
 	}
@@ -313,7 +313,7 @@ unfinished       the promotion of blue (action 36804636), interrupted at 14:00:0
 last events      3 min ago  deploy    master                                1a1a1a1  succeeded                 ann
                  2 min ago  promote   release-7                             1a1a1a1  succeeded  green -> blue  ann
                  1 min ago  deploy    -                                     2b2b2b2  failed                    bob
-                 30 s ago   rollback  ` + escaped + `  -        refused    -> green       ` + escaped + "\n"
+                 30 s ago   rollback  ` + escaped + `  -        refused                   ` + escaped + "\n"
 	if got := out.String(); got != want {
 		t.Errorf("into a file:\n%s\nwant\n%s", got, want)
 	}

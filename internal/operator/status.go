@@ -77,6 +77,7 @@ func (a *app) statusCommand() *cobra.Command {
 			if a.json {
 				return a.printJSON(r)
 			}
+			a.console.Flush(patience)
 			newScreen(a.Stdout, a.getenv).status(e, r, lookCloser(c.Context(), e, r), time.Now())
 			return nil
 		},
@@ -84,6 +85,7 @@ func (a *app) statusCommand() *cobra.Command {
 }
 
 func (a *app) printJSON(v any) error {
+	a.console.Flush(patience)
 	out := json.NewEncoder(a.Stdout)
 	out.SetIndent("", "  ")
 	return out.Encode(v)

@@ -275,7 +275,7 @@ func (r *after) notDeployed(err error, d policy.Decision) error {
 	again := *fail
 	again.Reason = fmt.Sprintf("%s is not deployed, the web root is as it was: %s", d.New.Short(), fail.Reason)
 	if again.Hint == "" {
-		again.Hint = "push a commit that mends it, or run \"bluegreen deploy\" on the server to try this one again"
+		again.Hint = fmt.Sprintf("push a commit that mends it, or run %q on the server to try this one again", "bluegreen deploy "+r.env.Rules().Branch)
 	}
 	return &again
 }

@@ -8,6 +8,7 @@ import (
 
 	"bluegreen/internal/console"
 	"bluegreen/internal/deploy"
+	"bluegreen/internal/journal"
 	"bluegreen/internal/lock"
 )
 
@@ -165,7 +166,11 @@ func Explain(err error) (text string, lines []string, hint string, known bool) {
 	var busy *lock.Busy
 	switch {
 	case errors.As(err, &unknown):
-		if hint = unknown.Hint; hint == "" {
+		switch hint = unknown.Hint; {
+		case hint != "":
+		case errors.Is(err, journal.ErrDamaged):
+			hint = "on the server: keep a copy of that record and remove it, then \"bluegreen deploy\" writes what differs from a commit, and \"bluegreen doctor\" says what else is wrong"
+		default:
 			hint = "look at the server: \"bluegreen recover\" goes on from here"
 		}
 		return unknown.Error(), nil, hint, false
@@ -184,8 +189,8 @@ func failed(err error) outcome {
 
 // reason makes the one line that git shows behind the ref.
 func reason(err error) string {
-	text, _, _, known := Explain(err)
-	if !known {
+	text, _, hint, known := Explain(err)
+	if !known && strings.Contains(hint, `"bluegreen recover" goes on`) {
 		text += "; run \"bluegreen recover\" on the server"
 	}
 	text = strings.TrimSpace(console.Escape(text))
