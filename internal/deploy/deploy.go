@@ -267,14 +267,14 @@ func (r *run) prepare(ctx context.Context) error {
 	}
 	commit, source, err := r.admit(ctx, r.request.Commit)
 	if err != nil {
-		return &Failure{Reason: oneLine(err)}
+		return notPlanned(err)
 	}
 	works, err := r.Fits(ctx, commit)
 	if err != nil {
 		return err
 	}
 	if err := r.planSource(ctx, source); err != nil {
-		return &Failure{Reason: oneLine(err)}
+		return notPlanned(err)
 	}
 	if len(r.plan.Writes) > manyWrites {
 		debug.SetGCPercent(50) // a sixth less memory for a few per cent of the time
@@ -282,7 +282,7 @@ func (r *run) prepare(ctx context.Context) error {
 	r.event.Previous = r.previous(ctx, r.held)
 	r.event.Files = journal.Files{Written: len(r.plan.Writes), Deleted: len(r.plan.Deletes)}
 	r.deployed = journal.Deployed{Commit: commit, Tree: r.plan.Tree, Previous: r.event.Previous,
-		Subdirectory: r.Worktree.Subdirectory, Conversions: r.plan.Conversions,
+		Subdirectory: r.Worktree.Subdirectory, Conversions: r.plan.Conversions, Accepted: r.plan.Accepted,
 		WorksWith: works, Directory: r.Worktree.Dir, Marker: r.Marker, Elsewhere: r.others(r.held)}
 	if r.held != nil && r.event.Previous == commit {
 		r.deployed.Previous = r.held.Previous // the same commit again: the way back stays
@@ -310,6 +310,13 @@ func (r *run) prepare(ctx context.Context) error {
 		err = &Failure{Reason: oneLine(err)}
 	}
 	return err
+}
+
+// notPlanned makes a failure of what keeps a plan from being made. A tree that must
+// not be written is refused.
+func notPlanned(err error) *Failure {
+	var refused *worktree.Refused
+	return &Failure{Reason: oneLine(err), Refused: errors.As(err, &refused)}
 }
 
 // release switches the web root over, and keeps it there if it is healthy and

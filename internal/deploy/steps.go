@@ -56,7 +56,7 @@ func (e *Environment) admit(ctx context.Context, oid git.OID) (commit git.OID, s
 		err = e.Conflict(objects, source.Tree)
 	}
 	if err != nil {
-		return commit, source, fmt.Errorf("refusing the tree: %w", err)
+		return commit, source, &worktree.Refused{Err: err}
 	}
 	return commit, source, nil
 }
@@ -117,7 +117,8 @@ func (e *Environment) known(objects *git.Objects, held *journal.Deployed) worktr
 	case e.elsewhere(held):
 		return worktree.Known{Deployed: true, Elsewhere: true, Tree: held.Elsewhere[e.Worktree.Dir]}
 	}
-	k := worktree.Known{Deployed: true, Tree: held.Tree, Subdirectory: held.Subdirectory, Conversions: held.Conversions, Index: held.Index}
+	k := worktree.Known{Deployed: true, Tree: held.Tree, Subdirectory: held.Subdirectory, Conversions: held.Conversions,
+		Accepted: held.Accepted, Index: held.Index}
 	if k.Subdirectory != "" {
 		// The commit may have been pruned; then its attributes are not known.
 		_, k.Root, _ = objects.Commit(held.Commit)

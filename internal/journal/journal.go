@@ -152,6 +152,8 @@ type Deployed struct {
 	// Conversions is what the conversions of contents depended on; "" where a
 	// version deployed that had none.
 	Conversions string `json:"conversions,omitempty"`
+	// Accepted is what was found out of the tree when it was deployed.
+	Accepted worktree.Accepted `json:"accepted,omitzero"`
 	// Index is the mark of the index that was written with the deployment.
 	Index worktree.Mark `json:"index,omitzero"`
 	// Tag is the one that the release was promoted with last, short; "" for

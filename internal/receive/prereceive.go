@@ -15,6 +15,7 @@ import (
 	"bluegreen/internal/lock"
 	"bluegreen/internal/policy"
 	"bluegreen/internal/schema"
+	"bluegreen/internal/worktree"
 )
 
 // PreReceive is the gate: it runs before anything of the push is stored, and
@@ -271,10 +272,10 @@ func (g *gate) checkTree(ctx context.Context, d policy.Decision) error {
 		return fmt.Errorf("refusing %q: %w", d.Ref, err)
 	}
 	w := g.env.Worktree
-	old := g.treeOf(objects, d.Old)
+	old, accepted := g.acceptedAt(objects, d.Old)
 	source, err := w.Source(objects, root)
 	if err == nil {
-		err = w.Check(objects, old, source.Tree)
+		err = w.Check(objects, old, accepted, source.Tree)
 	}
 	if err == nil {
 		err = g.env.Conflict(objects, source.Tree)
@@ -285,19 +286,20 @@ func (g *gate) checkTree(ctx context.Context, d policy.Decision) error {
 	return nil
 }
 
-// treeOf returns the tree that a commit put into the web root, as far as that
-// can be told.
-func (g *gate) treeOf(objects *git.Objects, commit git.OID) git.OID {
-	if commit.IsZero() {
-		return git.OID{}
+// acceptedAt returns the tree that a commit put into the web root, and what was found
+// out of it then: nothing where the records are about another one.
+func (g *gate) acceptedAt(objects *git.Objects, commit git.OID) (tree git.OID, accepted worktree.Accepted) {
+	held, err := g.env.Journal.Deployed()
+	if err != nil || held == nil || commit.IsZero() {
+		return git.OID{}, accepted
 	}
 	_, root, err := objects.Commit(commit)
 	if err != nil {
-		return git.OID{}
+		return git.OID{}, accepted
 	}
 	source, err := g.env.Worktree.Source(objects, root)
-	if err != nil {
-		return git.OID{}
+	if err != nil || source.Tree != held.Tree {
+		return git.OID{}, accepted
 	}
-	return source.Tree
+	return held.Tree, held.Accepted
 }

@@ -63,8 +63,8 @@ func (rel *Release) check(ctx context.Context, source worktree.Source) error {
 	}
 	objects := rel.releases.Site.Repo.Objects(ctx)
 	defer objects.Close()
-	if err := rel.Worktree.Check(objects, git.OID{}, source.Tree); err != nil {
-		return fmt.Errorf("refusing the tree: %w", err)
+	if err := rel.Worktree.Check(objects, git.OID{}, worktree.Accepted{}, source.Tree); err != nil {
+		return &worktree.Refused{Err: err}
 	}
 	return nil
 }
@@ -76,7 +76,7 @@ func (rel *Release) known() worktree.Known {
 		return worktree.Known{Deployed: true, Elsewhere: true}
 	}
 	return worktree.Known{Deployed: true, Tree: rel.held.Tree, Root: rel.held.Root,
-		Subdirectory: rel.held.Subdirectory, Conversions: rel.held.Conversions, Index: rel.held.Index}
+		Subdirectory: rel.held.Subdirectory, Conversions: rel.held.Conversions, Accepted: rel.held.Accepted, Index: rel.held.Index}
 }
 
 func (rel *Release) makeDirs() error {
@@ -336,7 +336,8 @@ func (rel *Release) Use(p *worktree.Plan, build string) error {
 	if rel.held != nil {
 		mark = rel.held.Index
 	}
-	return rel.use(&held{Tree: source.Tree, Root: source.Root, Subdirectory: source.Dir, Conversions: p.Conversions, Build: build, Index: mark})
+	return rel.use(&held{Tree: source.Tree, Root: source.Root, Subdirectory: source.Dir, Conversions: p.Conversions,
+		Accepted: p.Accepted, Build: build, Index: mark})
 }
 
 func (rel *Release) use(h *held) error {
@@ -367,7 +368,8 @@ func (rel *Release) Adopt(known worktree.Known) error {
 	if err := durable.SyncDir(rel.Worktree.StateDir); err != nil {
 		return err
 	}
-	return rel.use(&held{Tree: known.Tree, Root: known.Root, Subdirectory: known.Subdirectory, Conversions: known.Conversions, Index: known.Index})
+	return rel.use(&held{Tree: known.Tree, Root: known.Root, Subdirectory: known.Subdirectory, Conversions: known.Conversions,
+		Accepted: known.Accepted, Index: known.Index})
 }
 
 // Conflict refuses the tree of a commit that has something of its own where a

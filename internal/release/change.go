@@ -136,7 +136,8 @@ func (rel *Release) Settle(ctx context.Context, source worktree.Source, id strin
 	if _, err := rel.Publish(); err != nil {
 		return nil, mark, err
 	}
-	now := held{Tree: source.Tree, Root: source.Root, Subdirectory: source.Dir, Conversions: p.Conversions, Index: mark}
+	now := held{Tree: source.Tree, Root: source.Root, Subdirectory: source.Dir, Conversions: p.Conversions,
+		Accepted: p.Accepted, Index: mark}
 	if rel.held != nil && rel.held.Tree == source.Tree {
 		now.Build, now.Used = rel.held.Build, rel.held.Used
 	}

@@ -67,6 +67,8 @@ type held struct {
 	Root         git.OID `json:"root,omitzero"`
 	Subdirectory string  `json:"subdirectory,omitempty"`
 	Conversions  string  `json:"conversions,omitempty"`
+	// Accepted is what the plan said of the tree.
+	Accepted worktree.Accepted `json:"accepted,omitzero"`
 	// Index is the mark of the release's index.
 	Index worktree.Mark `json:"index,omitzero"`
 

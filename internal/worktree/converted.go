@@ -131,8 +131,8 @@ func (s *Staged) adopt(from *root, at place, write *Write) error {
 
 // enoughLeft refuses what has turned out to be larger than its blobs.
 func (w *Worktree) enoughLeft(p *Plan) error {
-	if total := p.total + p.grown; total > w.MaxBytes {
-		return fmt.Errorf("refusing the tree: it unpacks to %d bytes, more than max_bytes = %d", total, w.MaxBytes)
+	if total := p.Accepted.Bytes + p.grown; total > w.MaxBytes {
+		return &Refused{fmt.Errorf("it unpacks to %d bytes, more than max_bytes = %d", total, w.MaxBytes)}
 	}
 	var fs unix.Statfs_t
 	if err := unix.Statfs(w.Dir, &fs); err != nil {

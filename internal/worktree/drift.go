@@ -270,19 +270,24 @@ func (w *Worktree) Drift(ctx context.Context, known Known) ([]string, error) {
 // HeldTree returns the tree that the index says the web root holds; the zero
 // OID for an empty index.
 func (w *Worktree) HeldTree(known Known) (git.OID, error) {
-	empty := tree.HashObject("tree", nil, w.Repo.HashSize())
 	same, err := index.HasMark(w.Index(), w.Repo.HashSize(), known.Index)
 	if err != nil {
 		return git.OID{}, err
 	}
-	if same && known.Tree != empty {
+	if same {
 		return known.Tree, nil
 	}
 	x, _, err := index.ReadKnown(w.Index(), w.Repo.Dir, w.Repo.HashSize(), known.Index)
-	if err != nil || x.Len() == 0 {
+	if err != nil || x.Len() == 0 && !w.emptied(known) {
 		return git.OID{}, err
 	}
 	return x.Tree(hashOnly(w.Repo.HashSize())).Root, nil
+}
+
+// emptied tells that a commit without any file was deployed. An empty index alone
+// does not: it may be a new repository's.
+func (w *Worktree) emptied(known Known) bool {
+	return !known.Elsewhere && known.Tree == tree.HashObject("tree", nil, w.Repo.HashSize())
 }
 
 // hashOnly stands for objects where only their names' size is of interest.

@@ -63,6 +63,8 @@ type Plan struct {
 	// because it is not set up here.
 	Pointers []string
 	Bytes    int64 // to be written, before git converts them
+	// Accepted is what the web root will hold, for Known of the next plan.
+	Accepted Accepted
 	// Conversions stands for what the conversions of contents depend on, for
 	// Known of the next plan.
 	Conversions string
@@ -70,7 +72,6 @@ type Plan struct {
 	source      Source
 	conversions *conversions
 	doubted     []int // places in the next index of what must be compared by content
-	total       int64 // bytes that the web root will hold
 	reserve     int64 // bytes that conversions may need beyond Bytes
 	grown       int64 // bytes that they have needed
 
@@ -135,9 +136,25 @@ type Known struct {
 	// Conversions is what the plan said of it; "" where contents were written
 	// as they are committed.
 	Conversions string
+	// Accepted is what the plan said of Tree.
+	Accepted Accepted
 	// Index is the mark of the index that was written when Tree was deployed.
 	// While the index has it, it need not be compared with Tree.
 	Index Mark
+}
+
+// Accepted is what was found out of a tree when it was held against the rules. The
+// zero value says that nothing is known.
+type Accepted struct {
+	Files int64 `json:"files,omitempty"`
+	Bytes int64 `json:"bytes,omitempty"`
+	// Symlinks is the rule that those of the tree keep: "inside", "any" or "none".
+	Symlinks string `json:"symlinks,omitempty"`
+}
+
+// keeps tells whether the symlinks of the tree keep a rule.
+func (a Accepted) keeps(rule string) bool {
+	return rule == "any" || a.Symlinks == rule || a.Symlinks == "none"
 }
 
 // source is where the tree that the web root holds is from, as far as that is
@@ -190,7 +207,7 @@ func (w *Worktree) Plan(ctx context.Context, root git.OID, known Known) (*Plan, 
 	defer objects.Close()
 	source, err := w.Source(objects, root)
 	if err != nil {
-		return nil, fmt.Errorf("refusing the tree: %w", err)
+		return nil, &Refused{err}
 	}
 	return w.plan(ctx, objects, source, known)
 }
@@ -209,19 +226,27 @@ func (w *Worktree) plan(ctx context.Context, objects *git.Objects, source Source
 		return nil, err
 	}
 	p := &Plan{Tree: target, source: source, base: current, former: known.Index.Shared, dropped: map[string]bool{}}
-	if same {
+	switch {
+	case same:
 		p.Held, p.mark = known.Tree, known.Index
+	case current.Len() == 0 && w.emptied(known):
+		p.Held = known.Tree
 	}
 	changes, err := w.compare(objects, p, same)
 	if err != nil {
-		return nil, fmt.Errorf("refusing the tree: %w", err)
+		return nil, &Refused{err}
 	}
-	if err := CheckSymlinks(objects, target, changes, w.Symlinks); err != nil {
-		return nil, fmt.Errorf("refusing the tree: %w", err)
+	accepted := known.Accepted
+	if !same {
+		accepted = Accepted{}
+	}
+	if err := CheckSymlinks(objects, target, changes, w.Symlinks, accepted); err != nil {
+		return nil, &Refused{err}
 	}
 	p.add(changes)
-	if int64(p.base.Len()-len(p.touched)+len(p.Writes)) > w.MaxFiles {
-		return nil, fmt.Errorf("refusing the tree: more than max_files = %d files", w.MaxFiles)
+	p.Accepted = Accepted{Files: int64(p.base.Len() - len(p.touched) + len(p.Writes)), Symlinks: w.Symlinks}
+	if p.Accepted.Files > w.MaxFiles {
+		return nil, &Refused{fmt.Errorf("more than max_files = %d files", w.MaxFiles)}
 	}
 	if err := w.convert(ctx, objects, p, known); err != nil {
 		return nil, err
@@ -243,7 +268,6 @@ func (w *Worktree) plan(ctx context.Context, objects *git.Objects, source Source
 // the repository does not have that tree any more, the index says all.
 func (w *Worktree) compare(objects *git.Objects, p *Plan, known bool) ([]tree.Change, error) {
 	if p.base.Len() == 0 {
-		p.Held = git.OID{}
 		return tree.Diff(objects, git.OID{}, p.Tree, w.MaxFiles)
 	}
 	if known {
@@ -257,59 +281,82 @@ func (w *Worktree) compare(objects *git.Objects, p *Plan, known bool) ([]tree.Ch
 	return tree.Diff(built, p.Held, p.Tree, w.MaxFiles)
 }
 
-// CheckSymlinks applies the rule for symlinks ("inside", "any", "none") to the
-// changes that lead to the tree root.
-func CheckSymlinks(objects tree.Objects, root git.OID, changes []tree.Change, rule string) error {
-	changed := false
-	for _, c := range changes {
-		if c.New.Mode != tree.Symlink {
-			continue
-		}
-		changed = true
-		if rule == "none" {
-			return fmt.Errorf("%q is a symlink, and symlinks = \"none\"", c.Path)
-		}
-	}
-	if !changed || rule == "any" {
+// Refused is why a tree must not be written.
+type Refused struct{ Err error }
+
+func (r *Refused) Error() string { return "refusing the tree: " + r.Err.Error() }
+
+func (r *Refused) Unwrap() error { return r.Err }
+
+// CheckSymlinks applies the rule for symlinks ("inside", "any", "none") to the tree
+// root. before is what is known of the tree from which changes lead there: where its
+// symlinks keep the rule, all are looked at only if one has changed.
+func CheckSymlinks(objects tree.Objects, root git.OID, changes []tree.Change, rule string, before Accepted) error {
+	changed := slices.ContainsFunc(changes, func(c tree.Change) bool { return c.New.Mode == tree.Symlink })
+	if rule == "any" || !changed && before.keeps(rule) {
 		return nil
 	}
 	links, err := tree.Links(objects, root)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case rule == "none" && len(links) > 0:
+		return fmt.Errorf("%q is a symlink, and symlinks = \"none\"", links[0].Path)
 	}
 	return tree.CheckLinks(objects, root, links)
 }
 
-// Check refuses what turns the tree old into the tree root, if that must not be
-// written. It looks at objects only.
-func (w *Worktree) Check(objects *git.Objects, old, root git.OID) error {
+// Check refuses the tree root if it must not be written. old is a tree that was
+// accepted before, and accepted what is known of that; where that is nothing, all of
+// root is looked at. Only objects are.
+func (w *Worktree) Check(objects *git.Objects, old git.OID, accepted Accepted, root git.OID) error {
+	if accepted == (Accepted{}) {
+		old = git.OID{}
+	}
 	changes, err := tree.Diff(objects, old, root, w.MaxFiles)
 	if err != nil {
 		return err
 	}
-	if err := CheckSymlinks(objects, root, changes, w.Symlinks); err != nil {
+	if err := CheckSymlinks(objects, root, changes, w.Symlinks, accepted); err != nil {
 		return err
 	}
-	return checkSizes(objects, changes, w.MaxBytes)
-}
-
-// checkSizes holds the blobs that changes bring against maxBytes.
-func checkSizes(objects *git.Objects, changes []tree.Change, maxBytes int64) error {
-	var oids []git.OID
 	for _, c := range changes {
-		if c.New.Mode != 0 && c.New.Mode != tree.Submodule {
-			oids = append(oids, c.New.OID)
+		if c.Old.Mode == 0 {
+			accepted.Files++
+		}
+		if c.New.Mode == 0 {
+			accepted.Files--
 		}
 	}
-	sizes, err := objects.Sizes(oids)
+	if accepted.Files > w.MaxFiles {
+		return fmt.Errorf("more than max_files = %d files", w.MaxFiles)
+	}
+	return w.checkSizes(objects, changes, accepted.Bytes)
+}
+
+// checkSizes holds so many bytes, after the changes, against max_bytes.
+func (w *Worktree) checkSizes(objects *git.Objects, changes []tree.Change, total int64) error {
+	var come, gone []git.OID
+	for _, c := range changes {
+		if c.New.Mode != 0 && c.New.Mode != tree.Submodule {
+			come = append(come, c.New.OID)
+		}
+		if c.Old.Mode != 0 && c.Old.Mode != tree.Submodule {
+			gone = append(gone, c.Old.OID)
+		}
+	}
+	sizes, err := objects.Sizes(append(come, gone...))
 	if err != nil {
 		return err
 	}
-	var total int64
-	for _, size := range sizes {
-		if total += size; total > maxBytes {
-			return fmt.Errorf("it unpacks to more than max_bytes = %d", maxBytes)
+	for i, size := range sizes {
+		if i >= len(come) {
+			size = -size
 		}
+		total += size
+	}
+	if total > w.MaxBytes {
+		return fmt.Errorf("it unpacks to %d bytes, more than max_bytes = %d", total, w.MaxBytes)
 	}
 	return nil
 }
@@ -431,7 +478,7 @@ func (w *Worktree) measure(objects *git.Objects, p *Plan) error {
 	}
 	sizes, err := objects.Sizes(oids)
 	if err != nil {
-		return fmt.Errorf("refusing the tree: %w", err)
+		return &Refused{err}
 	}
 	total := kept.Bytes
 	for i, size := range sizes {
@@ -445,9 +492,9 @@ func (w *Worktree) measure(objects *git.Objects, p *Plan) error {
 			}
 		}
 	}
-	p.total = total
+	p.Accepted.Bytes = total
 	if total > w.MaxBytes {
-		return fmt.Errorf("refusing the tree: it unpacks to %d bytes, more than max_bytes = %d", total, w.MaxBytes)
+		return &Refused{fmt.Errorf("it unpacks to %d bytes, more than max_bytes = %d", total, w.MaxBytes)}
 	}
 	if !w.Verify && len(p.doubted) == 0 {
 		p.rememberSizes(unsized, sizes[writes:])
