@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -188,7 +189,7 @@ func readDatabase(t *table) *Database {
 
 // check looks for keys that contradict each other.
 func (s *sections) check(c *Config) {
-	checkDeploy(s.deploy, &c.Deploy)
+	checkDeploy(s.deploy, &c.Deploy, filepath.Dir(c.Path))
 	for i, t := range s.health {
 		checkHealth(t, &c.Health[i])
 		if c.Health[i].At == "promoted" && c.Promotion == nil {
@@ -215,7 +216,11 @@ func (s *sections) check(c *Config) {
 	}
 }
 
-func checkDeploy(t *table, d *Deploy) {
+func checkDeploy(t *table, d *Deploy, repo string) {
+	if filepath.IsAbs(repo) && overlap(d.Directory, repo) {
+		t.fail("directory", "%q and the repository %q must not lie in each other", d.Directory, repo)
+		return
+	}
 	switch {
 	case d.Releases == "":
 		t.refuse("needs releases", "keep", "shared")

@@ -419,6 +419,7 @@ func (r *run) recordSuccess() error {
 	}
 	fault.Step("deployment recorded")
 	r.enter("finishing")
+	r.took() // the phases add up to it
 	r.event.Result = journal.Succeeded
 	if err := r.Journal.Append(r.event); err != nil {
 		return err

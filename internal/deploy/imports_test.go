@@ -22,7 +22,7 @@ var layers = map[string][]string{
 	"install/bluegreen":           {"internal/operator"},
 	"examples/bench":              {},
 	"examples/demo":               {"internal/simulator"},
-	"internal/operator":           {"internal/broker", "internal/command", "internal/config", "internal/console", "internal/deploy", "internal/digitalocean", "internal/doctor", "internal/environment", "internal/forced", "internal/git", "internal/health", "internal/install", "internal/journal", "internal/lock", "internal/profile", "internal/receive", "internal/version"},
+	"internal/operator":           {"internal/broker", "internal/command", "internal/config", "internal/console", "internal/deploy", "internal/digitalocean", "internal/doctor", "internal/environment", "internal/forced", "internal/git", "internal/health", "internal/install", "internal/journal", "internal/lock", "internal/profile", "internal/receive", "internal/version", "internal/worktree"},
 	"internal/install":            {"install", "internal/broker", "internal/command", "internal/config", "internal/digitalocean", "internal/index", "internal/install/authorized", "internal/install/host", "internal/install/sudoers", "internal/lock"},
 	"internal/install/host":       {"internal/command", "internal/durable"},
 	"internal/doctor":             {"internal/broker", "internal/command", "internal/deploy", "internal/digitalocean", "internal/environment", "internal/git", "internal/health", "internal/install", "internal/install/authorized", "internal/install/host", "internal/install/sudoers", "internal/journal", "internal/lock", "internal/promotion", "internal/release", "internal/version"},

@@ -19,8 +19,12 @@ type progress struct {
 	entered time.Time
 }
 
+// begin begins an operation that the history will tell of, whatever becomes of it.
 func (s *Session) begin(event journal.Event) progress {
 	now := time.Now()
+	if held, err := s.env.Journal.Deployed(); err == nil && held != nil && !s.env.elsewhere(held) {
+		event.Previous = held.Commit // on record; a deployment finds out whether that holds
+	}
 	event.ID, event.Time, event.Environment, event.Phases = newID(), now.UTC(), s.env.Name, map[string]int64{}
 	return progress{lock: s.lock, observe: s.env.Observe, event: event, started: now}
 }

@@ -87,7 +87,7 @@ func TestOneThingWrong(t *testing.T) {
 			p.reconfigure(p.www, filepath.Join(p.repo, "www"))
 			p.must(os.Mkdir(filepath.Join(p.repo, "www"), 0o755))
 			p.writable(filepath.Join(p.repo, "www"))
-		}, "web root", Broken, "must not lie in each other", "editor", false},
+		}, "configuration", Broken, "must not lie in each other", "editor", false},
 		{"another mount", func(p *patient) { p.mounts("2 1 8:2 / " + p.www + " rw - ext4 /dev/sda2 rw\n") }, "web root", Warning, "is on another mount than the repository", "", false},
 		{"read-only", func(p *patient) { p.mounts("2 1 8:2 / " + p.www + " ro - ext4 /dev/sda2 rw\n") }, "web root", Broken, "is mounted read-only", "mount -o remount,rw", false},
 		{"an error made it read-only", func(p *patient) { p.mounts("2 1 8:2 / " + p.www + " rw - ext4 /dev/sda2 ro\n") }, "web root", Broken, "is mounted read-only", "mount -o remount,rw", false},

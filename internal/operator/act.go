@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"bluegreen/internal/git"
 	"bluegreen/internal/health"
 	"bluegreen/internal/receive"
+	"bluegreen/internal/worktree"
 )
 
 func (a *app) checkCommand() *cobra.Command {
@@ -26,6 +28,9 @@ func (a *app) checkCommand() *cobra.Command {
 				return err
 			}
 			ref, err := e.Repo.Ref(c.Context(), e.Rules().BranchRef())
+			if err == nil {
+				err = e.Ready()
+			}
 			if err != nil {
 				return a.fail(err)
 			}
@@ -62,9 +67,12 @@ func checkReport(e *environment.Environment, results []health.Result) any {
 	report := struct {
 		Environment   string  `json:"environment"`
 		Configuration string  `json:"configuration"`
-		Healthy       bool    `json:"healthy"`
+		Healthy       *bool   `json:"healthy"` // null where nothing is checked
 		Checks        []check `json:"checks"`
-	}{e.Name, e.Config.Path, health.Healthy(results), []check{}}
+	}{e.Name, e.Config.Path, nil, []check{}}
+	if healthy := health.Healthy(results); len(results) > 0 {
+		report.Healthy = &healthy
+	}
 	for _, r := range results {
 		report.Checks = append(report.Checks, check{r.Name, r.Healthy, r.Attempts, r.Took.Milliseconds(), r.Last})
 	}
@@ -120,18 +128,21 @@ func (a *app) planCommand() *cobra.Command {
 				return a.fail(err)
 			}
 			if a.json {
-				return a.printJSON(planReport(e, commit, plan.Paths(), plan.Deletes, plan.Bytes, plan.Repairs))
+				return a.printJSON(planReport(c.Context(), e, commit, plan))
 			}
 			a.console.Flush(patience)
 			out := console.New(a.Stdout)
 			receive.ShowPlan(c.Context(), out, e, commit, plan)
+			receive.ShowLive(c.Context(), out, e)
 			out.Close(patience)
 			return nil
 		},
 	})
 }
 
-func planReport(e *environment.Environment, commit git.OID, writes, deletes []string, bytes int64, repairs int) any {
+func planReport(ctx context.Context, e *environment.Environment, commit git.OID, plan *worktree.Plan) any {
+	r := &report{}
+	r.addLive(ctx, e)
 	checks := []string{}
 	for _, c := range e.Checks {
 		checks = append(checks, c.Name)
@@ -145,7 +156,9 @@ func planReport(e *environment.Environment, commit git.OID, writes, deletes []st
 		Bytes       int64    `json:"bytes"`
 		Repairs     int      `json:"repairs"`
 		Checks      []string `json:"checks"`
-	}{e.Name, e.Worktree.Dir, commit, append([]string{}, writes...), append([]string{}, deletes...), bytes, repairs, checks}
+		Live        *bool    `json:"live"`
+		LiveIn      *string  `json:"live_environment"`
+	}{e.Name, e.Worktree.Dir, commit, plan.Paths(), append([]string{}, plan.Deletes...), plan.Bytes, plan.Repairs, checks, r.Live, r.LiveEnvironment}
 }
 
 func (a *app) deployCommand() *cobra.Command {
@@ -168,8 +181,8 @@ func (a *app) deployCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if !c.Flags().Changed("wait") {
-				wait = e.Config.Deploy.LockWait
+			if err := setWait(c, e, &wait); err != nil {
+				return err
 			}
 			commit, err := e.Repo.Resolve(c.Context(), args[0])
 			if err == nil {

@@ -108,7 +108,7 @@ func (a *app) command() *cobra.Command {
 		Short:         "deploy by git push, and know what is deployed",
 		Long:          "bluegreen tells what a bare repository has deployed on this server, and deploys,\nchecks and recovers without a push. The hooks beside it do the same for pushes.",
 		Version:       version.Number,
-		SilenceErrors: true, SilenceUsage: true, DisableSuggestions: true,
+		SilenceErrors: true, SilenceUsage: true, DisableSuggestions: true, SuggestionsMinimumDistance: 2,
 	}
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	root.PersistentFlags().StringVar(&a.repo, "repo", ".", "the bare repository's `directory`")

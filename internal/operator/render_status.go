@@ -109,6 +109,9 @@ const (
 // status writes a report for people.
 func (s *screen) status(e *environment.Environment, r *report, d *details, now time.Time) {
 	rows := []row{say("environment", strong, "%s", r.Environment), say("directory", plain, "%s", r.Directory)}
+	if r.Problem != "" {
+		rows = append(rows, say("problem", bad, "%s", r.Problem))
+	}
 	if r.Live != nil || r.liveUnknown != "" {
 		rows = append(rows, liveRow(e.Promotion.Mover.What, r, d, now))
 	}

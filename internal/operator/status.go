@@ -13,6 +13,7 @@ import (
 	"bluegreen/internal/health"
 	"bluegreen/internal/journal"
 	"bluegreen/internal/lock"
+	"bluegreen/internal/receive"
 )
 
 // report is what "status --json" prints. Pointers are null where something is
@@ -35,7 +36,10 @@ type report struct {
 	Drift           []string    `json:"drift"`
 	Unfinished      *unfinished `json:"unfinished"`
 	Running         *string     `json:"running"`
+	// Problem is why nothing can be deployed to the web root.
+	Problem string `json:"problem,omitempty"`
 
+	hint        string // what to do about the problem
 	checks      []health.Result
 	held        *journal.Deployed // nil where nothing is known to be deployed
 	liveUnknown string            // why nobody can tell who is live
@@ -74,6 +78,9 @@ func (a *app) statusCommand() *cobra.Command {
 			if err != nil {
 				return a.fail(err)
 			}
+			if r.hint != "" {
+				a.console.Hint("%s", r.hint)
+			}
 			if a.json {
 				return a.printJSON(r)
 			}
@@ -99,10 +106,10 @@ func known(oid git.OID) *git.OID {
 }
 
 func makeReport(ctx context.Context, e *environment.Environment) (*report, error) {
-	if err := e.Ready(); err != nil {
-		return nil, err
-	}
 	r := &report{Environment: e.Name, Directory: e.Worktree.Dir, Branch: e.Config.Deploy.Branch, Drift: []string{}}
+	if err := e.Ready(); err != nil { // who only looks is told the rest all the same
+		r.Problem, _, r.hint, _ = receive.Explain(err)
+	}
 	ref, err := e.Repo.Ref(ctx, e.Rules().BranchRef())
 	if err != nil {
 		return nil, err

@@ -44,8 +44,9 @@ func (a *app) rollbackCommand() *cobra.Command {
 		Use:   "rollback",
 		Short: "move the traffic back to the environment that had it before",
 		Long: "rollback moves the traffic back to the environment that had it before, by the\n" +
-			"history here and what the provider says now. That environment must be healthy:\n" +
-			"this one asks its own checks, another one is asked at its own address.",
+			"history here and what the provider says now. This one must be healthy by its own\n" +
+			"checks. Another one is asked at its own address; where it cannot be asked, a line\n" +
+			"says so.",
 		Example: "  bluegreen rollback --repo /home/deploy/sample_app",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -60,7 +61,7 @@ func (a *app) rollbackCommand() *cobra.Command {
 		},
 	}
 	waitFlag(c, &wait)
-	c.Flags().BoolVar(&unchecked, "unchecked", false, "also to an environment that does not answer as it should")
+	c.Flags().BoolVar(&unchecked, "unchecked", false, "also to an environment that answers wrongly, or whose release does not work with the database")
 	return c
 }
 
@@ -68,12 +69,23 @@ func waitFlag(c *cobra.Command, wait *time.Duration) {
 	c.Flags().DurationVar(wait, "wait", 0, "how long to wait for another deployment (default: deploy.lock_wait)")
 }
 
+// setWait is how long to wait for the lock where nobody has said it.
+func setWait(c *cobra.Command, e *environment.Environment, wait *time.Duration) error {
+	if !c.Flags().Changed("wait") {
+		*wait = e.Config.Deploy.LockWait
+	}
+	if *wait < 0 {
+		return fmt.Errorf("--wait: %q is not a duration such as \"90s\"", *wait)
+	}
+	return nil
+}
+
 // move carries out a promotion, which is decided on under the lock, after what a
 // crash had interrupted has been recovered.
 func (a *app) move(c *cobra.Command, e *environment.Environment, wait time.Duration,
 	decide func(context.Context) (deploy.PromotionRequest, error)) error {
-	if !c.Flags().Changed("wait") {
-		wait = e.Config.Deploy.LockWait
+	if err := setWait(c, e, &wait); err != nil {
+		return err
 	}
 	if err := e.Ready(); err != nil {
 		return a.fail(err)

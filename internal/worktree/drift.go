@@ -2,6 +2,7 @@ package worktree
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -256,6 +257,9 @@ func (w *Worktree) Drift(ctx context.Context, known Known) ([]string, error) {
 		return nil, err
 	}
 	conv.settled = known.Deployed && !known.Elsewhere && known.Conversions == ""
+	if _, err := os.Stat(w.Dir); errors.Is(err, os.ErrNotExist) {
+		return w.all(x), nil
+	}
 	found, err := w.sweep(ctx, x, selection{}, nil, conv)
 	if err != nil {
 		return nil, err
@@ -265,6 +269,15 @@ func (w *Worktree) Drift(ctx context.Context, known Known) ([]string, error) {
 		paths = append(paths, string(x.Path(i)))
 	}
 	return paths, nil
+}
+
+// all lists every path.
+func (w *Worktree) all(x *index.Index) []string {
+	paths := make([]string, x.Len())
+	for i := range paths {
+		paths[i] = string(x.Path(i))
+	}
+	return paths
 }
 
 // HeldTree returns the tree that the index says the web root holds; the zero
