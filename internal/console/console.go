@@ -39,7 +39,7 @@ type Console struct {
 
 	started      time.Time
 	lastProgress time.Time
-	progressLen  int // of the progress line that the next line covers
+	progressLen  int // of the progress line in which the cursor stands
 	still        bool
 }
 
@@ -89,10 +89,11 @@ func (c *Console) line(prefix, format string, args ...any) {
 	text := prefix + Escape(fmt.Sprintf(format, args...))
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// The cursor stands at the beginning of a progress line.
-	padding := strings.Repeat(" ", max(0, c.progressLen-len(text)))
-	c.progressLen = 0
-	c.push(text + padding + "\n")
+	if c.progressLen > 0 { // a script that reads line by line looks at how one begins
+		c.progressLen = 0
+		text = "\n" + text
+	}
+	c.push(text + "\n")
 }
 
 // push queues text. When the queue is full the oldest lines go: the last one

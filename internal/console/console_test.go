@@ -144,7 +144,8 @@ func TestShortWork(t *testing.T) {
 	})
 }
 
-// TestCover has a line cover what a longer progress line left on the screen.
+// TestCover has a progress line cover what a longer one left on the screen, and
+// others begin lines of their own.
 func TestCover(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -159,8 +160,32 @@ func TestCover(t *testing.T) {
 		c.Say("end")
 		c.Say("more")
 		c.Close(time.Minute)
-		if got := screen(p.String()); got != "end\nmore\n" {
+		if got := screen(p.String()); got != "short\nend\nmore\n" {
 			t.Errorf("the screen shows %q after %q", got, p.String())
+		}
+	})
+}
+
+// TestFlushedProgress covers a progress line before somebody else writes, cuts one that would
+// wrap, and leaves all of them out where it is asked to.
+func TestFlushedProgress(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var p paper
+		c := New(&p)
+		<-time.After(time.Second)
+		c.Progress("%s", strings.Repeat("ä", 100))
+		c.Flush(time.Minute)
+		if got, want := p.String(), strings.Repeat("ä", 67)+"...\r"+strings.Repeat(" ", 137)+"\r"; got != want {
+			t.Errorf("wrote %q, want %q", got, want)
+		}
+		c.Still()
+		<-time.After(time.Second)
+		c.Progress("more")
+		c.Say("end")
+		c.Close(time.Minute)
+		if got := p.String(); !strings.HasSuffix(got, "\rend\n") || strings.Contains(got, "more") {
+			t.Errorf("wrote %q", got)
 		}
 	})
 }

@@ -345,18 +345,16 @@ func (w *Worktree) checkSizes(objects *git.Objects, changes []tree.Change, total
 			gone = append(gone, c.Old.OID)
 		}
 	}
-	sizes, err := objects.Sizes(append(come, gone...))
+	sizes, err := objects.Sizes(append(gone, come...))
 	if err != nil {
 		return err
 	}
 	for i, size := range sizes {
-		if i >= len(come) {
-			size = -size
+		if i < len(gone) {
+			total = max(0, total-size)
+		} else if total += size; total > w.MaxBytes { // at once: the sum could be more than a number holds
+			return fmt.Errorf("it unpacks to more than max_bytes = %d", w.MaxBytes)
 		}
-		total += size
-	}
-	if total > w.MaxBytes {
-		return fmt.Errorf("it unpacks to %d bytes, more than max_bytes = %d", total, w.MaxBytes)
 	}
 	return nil
 }
