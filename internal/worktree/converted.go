@@ -70,12 +70,22 @@ func (s *Staged) convertIn(ctx context.Context, stage *root, which []int) error 
 	if err != nil {
 		return fmt.Errorf("staging: %w", err)
 	}
-	for line := range strings.Lines(said) {
-		if line = strings.TrimSpace(line); line != "" {
+	for _, line := range saidLines(said) {
+		if !slices.Contains(s.Warnings, line) { // as when it was compared
 			s.Warnings = append(s.Warnings, line)
 		}
 	}
 	return nil
+}
+
+// saidLines are the lines of what git said.
+func saidLines(said string) (lines []string) {
+	for line := range strings.Lines(said) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 func (s *Staged) adoptAll(stage *root, places []place, which []int, written func()) error {
@@ -228,13 +238,16 @@ func (w *Worktree) compareSome(ctx context.Context, conv *conversions, x *index.
 	}
 	defer into.Close()
 	wanted := at(x, places[:n])
-	if _, err := conv.write(ctx, wanted, into); ctx.Err() != nil {
+	said, err := conv.write(ctx, wanted, into)
+	if ctx.Err() != nil {
 		return 0, fmt.Errorf("looking for changed files: %w", ctx.Err())
-	} else if err != nil {
+	}
+	if err != nil {
 		// A filter fails: nobody can tell what they should hold.
 		found.drifted = append(found.drifted, places[:n]...)
 		return n, nil
 	}
+	found.said = append(found.said, saidLines(said)...)
 	buffer := make([]byte, 1<<17)
 	for k, i := range places[:n] {
 		if sameContent(filepath.Join(dir, conv.dir+wanted[k].Path), web, wanted[k].Path, buffer) {

@@ -26,6 +26,8 @@ type findings struct {
 	seen []index.Entry
 	// doubtful are entries whose content decides, and may be converted.
 	doubtful []int
+	// said is what git had to say of conversions that did not fail.
+	said []string
 }
 
 // A selection says which entries a sweep looks at, by their places in order.
@@ -95,6 +97,7 @@ func (f *findings) add(more findings) {
 	f.drifted = append(f.drifted, more.drifted...)
 	f.seen = append(f.seen, more.seen...)
 	f.doubtful = append(f.doubtful, more.doubtful...)
+	f.said = append(f.said, more.said...)
 }
 
 // see notes that an entry's file, whose content is right, is as st says.

@@ -87,6 +87,7 @@ type Plan struct {
 	// seen are entries whose file stays, and of which something else is to be
 	// remembered.
 	seen []index.Entry
+	said []string // what git had to say of conversions that were compared
 	// dropped are those of Deletes that were submodules: directories.
 	dropped map[string]bool
 }
@@ -449,6 +450,7 @@ func (w *Worktree) addDrift(ctx context.Context, p *Plan) error {
 		return err
 	}
 	p.seen = append(p.seen, found.seen...)
+	p.said = found.said
 	p.rewrite(found.drifted)
 	p.Repairs = len(without(found.drifted, p.doubted))
 	return nil

@@ -45,7 +45,7 @@ type Staged struct {
 // many files are done, from several goroutines. When Stage fails nothing is
 // left behind; when the process dies, CleanUp removes what it wrote.
 func (w *Worktree) Stage(ctx context.Context, p *Plan, id string, progress func(done int)) (*Staged, error) {
-	s := &Staged{worktree: w, plan: p, singles: map[int]int{}, id: id, Record: Record{Directory: Path(w.Dir), Tree: p.Tree,
+	s := &Staged{worktree: w, plan: p, Warnings: slices.Clone(p.said), singles: map[int]int{}, id: id, Record: Record{Directory: Path(w.Dir), Tree: p.Tree,
 		Root: p.source.Root, Subdirectory: Path(p.source.Dir)}}
 	if len(p.Writes) == 0 && len(p.Deletes) == 0 {
 		return s, nil
