@@ -33,7 +33,8 @@ func describeMachine(ctx context.Context, sh *shell) machine {
 	m.Memory, _ = memoryOf("MemTotal")
 	var name unix.Utsname
 	if unix.Uname(&name) == nil {
-		m.Kernel = unix.ByteSliceToString(name.Sysname[:]) + " " + unix.ByteSliceToString(name.Release[:])
+		release, _, _ := strings.Cut(unix.ByteSliceToString(name.Release[:]), "-") // what follows names who has built it
+		m.Kernel = unix.ByteSliceToString(name.Sysname[:]) + " " + release
 	}
 	m.Git, _ = sh.git(ctx, "", "--version")
 	m.Program, _ = sh.run(ctx, job{argv: []string{filepath.Join(sh.bin, "bluegreen"), "version"}})
