@@ -35,6 +35,7 @@ func killings() []killing {
 		{name: "releases", hooks: allHooks, releases: true, needs: "link switched", recovery: true},
 		{name: "releases, fails", hooks: []string{"proc-receive"}, releases: true, fails: true, needs: "link switched", recovery: true},
 		{name: "releases, bluegreen deploy", hooks: allHooks, releases: true, operator: true, needs: "link switched"},
+		{name: "releases, a path becomes shared", hooks: allHooks, releases: true, shares: true, needs: "shared path moved out"},
 	}
 }
 
@@ -75,6 +76,7 @@ type killing struct {
 	fails    bool   // the check finds the new commit broken
 	operator bool   // bluegreen deploy instead of a push
 	releases bool   // whole releases instead of files in place
+	shares   bool   // the live release has something where a path is to be shared
 	needs    string // a step that must be among those that are walked
 	recovery bool   // kill the recovery, too
 }
@@ -113,14 +115,43 @@ func (k killing) newWalker(t *testing.T) *walker {
 	if k.operator {
 		w.status(nil, w.dev, "git", "push", "-q", "srv", "HEAD:refs/heads/side")
 	}
-	if !k.releases {
-		w.must(os.WriteFile(filepath.Join(w.www, "untracked"), []byte("mine"), 0o644))
+	switch {
+	case k.shares:
+		w.must(os.Mkdir(filepath.Join(w.www, "uploads"), 0o755))
+		w.configure("shared = [\"uploads\"]\n" + strings.ReplaceAll(config, "RELEASES", w.releasesDir()))
+		fallthrough
+	case !k.releases:
+		w.must(os.WriteFile(filepath.Join(w.www, w.untracked()), []byte("mine"), 0o644))
 	}
 	w.oldSite = w.fresh(w.old)
 	var err error
 	w.newSite, err = checkout(w.env, filepath.Join(w.dev, ".git"), w.new, "022", w.dir) // the server does not have it
 	w.must(err)
 	return w
+}
+
+// untracked is a file in the web root that is nobody's but the site's, "" for
+// none.
+func (k killing) untracked() string {
+	switch {
+	case k.shares:
+		return "uploads/mine"
+	case k.releases:
+		return ""
+	}
+	return "untracked"
+}
+
+// tracked lists the web root without the file that nobody tracks, which must be
+// there.
+func (w *walker) tracked(what string) listing {
+	if w.untracked() == "" {
+		return w.web(false)
+	}
+	if data, err := os.ReadFile(filepath.Join(w.www, w.untracked())); err != nil || string(data) != "mine" {
+		w.Errorf("%s: the file that nobody tracks holds %q, %v", what, data, err)
+	}
+	return w.web(false).without(w.untracked())
 }
 
 // releasesDir is where the releases are, if the server has them.
@@ -221,9 +252,12 @@ func (w *walker) restore() {
 	if !w.releases {
 		return
 	}
-	// The other release would have what the next deployment is to write.
 	live, err := filepath.EvalSymlinks(w.www)
 	w.must(err)
+	if own := filepath.Join(live, "uploads"); w.shares && os.Remove(own) == nil { // a link: what is shared becomes the release's again
+		w.must(os.Rename(filepath.Join(w.releasesDir(), "shared/uploads"), own))
+	}
+	// The other release would have what the next deployment is to write.
 	all, err := filepath.Glob(filepath.Join(w.releasesDir(), "*"))
 	w.must(err)
 	for _, dir := range all {
@@ -261,7 +295,7 @@ func (w *walker) pushMore(what string) (works bool) {
 	if works = (status == 0) == succeeds; !works {
 		w.Errorf("%s: the next push: status %d\n%s", what, status, out)
 	}
-	if got := w.web(false).without("untracked"); !maps.Equal(got, site) {
+	if got := w.tracked(what + ", pushed again"); !maps.Equal(got, site) {
 		w.Errorf("%s, pushed again:\n%s", what, diff(site, got))
 		works = false
 	}
@@ -322,11 +356,7 @@ func (w *walker) recovered(what string) (held string) {
 // is recorded says which. It returns that commit.
 func (w *walker) verify(what string) (held string) {
 	at := w.ref("refs/heads/master")
-	site := w.web(false)
-	if site["untracked"] == "" && !w.releases {
-		w.Errorf("%s: the file that nobody tracks is gone", what)
-	}
-	site = site.without("untracked")
+	site := w.tracked(what)
 	switch {
 	case maps.Equal(site, w.oldSite):
 		held = w.old

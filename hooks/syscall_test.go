@@ -179,7 +179,7 @@ func (c *campaignServer) fail(s strike) {
 	if hit {
 		c.failed++
 	}
-	site := c.web(false).without("untracked")
+	site := c.tracked(s.String())
 	isNew := maps.Equal(site, c.newSite)
 	switch {
 	case !isNew && !maps.Equal(site, c.oldSite) && !strings.Contains(out, "bluegreen recover"):

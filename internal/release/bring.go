@@ -183,12 +183,31 @@ func shortcut(shared string) string {
 	return strings.Repeat("../", strings.Count(shared, "/")+1) + path.Join(SharedDir, shared)
 }
 
+// place is where a shared path is outside of the releases.
+func (r *Releases) place(shared string) string { return filepath.Join(r.Dir, SharedDir, shared) }
+
+// forgetLink removes what a crash has left that came before the exchange: at its
+// place the link leads to itself, and what belongs there is in the live release.
+func (r *Releases) forgetLink(shared string) error {
+	to, err := os.Readlink(r.place(shared))
+	if err != nil || to != shortcut(shared) {
+		return nil // moveOut looks at what is there
+	}
+	if _, err := os.Stat(r.place(shared)); err == nil {
+		return nil // below a symlink of the operator's it may lead somewhere
+	}
+	return durable.Remove(r.place(shared))
+}
+
 // moveOut makes the place outside. The live release may have been deployed
 // before the path was shared: then its own goes there.
 func (r *Releases) moveOut(shared string) error {
 	outside := filepath.Join(r.Dir, SharedDir)
+	if err := r.forgetLink(shared); err != nil {
+		return err
+	}
 	// What is there may be anywhere: the operator may have put a symlink above it.
-	if _, err := os.Lstat(filepath.Join(outside, shared)); err == nil || !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Lstat(r.place(shared)); err == nil || !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	if err := os.MkdirAll(outside, 0o755); err != nil {
@@ -251,6 +270,7 @@ func exchange(own, place *os.File, name, target string) error {
 	if err := unix.Symlinkat(target, to, name); err != nil {
 		return err
 	}
+	fault.Step("shared path linked")
 	err := unix.Renameat2(int(own.Fd()), name, to, name, unix.RENAME_EXCHANGE)
 	if err != nil {
 		return errors.Join(err, unix.Unlinkat(to, name, 0))
@@ -259,7 +279,9 @@ func exchange(own, place *os.File, name, target string) error {
 	return errors.Join(place.Sync(), own.Sync())
 }
 
-// link makes the symlink at a shared path of the release.
+// link makes the symlink at a shared path of the release, in the place of what it
+// has there from before, unless that may be the only one: then the place outside
+// leads nowhere.
 func (rel *Release) link(shared string) error {
 	beneath, err := os.OpenRoot(rel.Worktree.Dir)
 	if err != nil {
@@ -272,6 +294,11 @@ func (rel *Release) link(shared string) error {
 	}
 	if err := beneath.MkdirAll(path.Dir(shared), 0o777); err != nil {
 		return err
+	}
+	if st, err := beneath.Lstat(shared); err == nil && st.Mode().Type() != os.ModeSymlink {
+		if _, err := os.Stat(rel.releases.place(shared)); err != nil {
+			return fmt.Errorf("release %s has something there, and its place outside leads nowhere; mend that, or move one of them away: %w", rel.Name, err)
+		}
 	}
 	if err := beneath.RemoveAll(shared); err != nil {
 		return err

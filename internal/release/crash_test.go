@@ -1,0 +1,79 @@
+package release
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"bluegreen/internal/git"
+	"bluegreen/internal/gittest"
+)
+
+// newSiteOf is newSite, and the trees of n commits, each with a file more.
+func newSiteOf(t *testing.T, n int) (s *site, trees []git.OID) {
+	t.Helper()
+	origin := gittest.Bare(t)
+	var history []gittest.Tree
+	files := []string{"a", "1"}
+	for i := range n {
+		files = append(files, "d/"+strings.Repeat("x", i+1), "1")
+		history = append(history, gittest.Files(files...))
+	}
+	for _, name := range gittest.TreesOf(t, origin, gittest.Commits(t, origin, history...)) {
+		trees = append(trees, parse(t, name))
+	}
+	return newSite(t, origin), trees
+}
+
+// TestShareInterrupted: a crash between the two steps with which a path of the
+// live release becomes shared loses nothing of it.
+func TestShareInterrupted(t *testing.T) {
+	t.Parallel()
+	s, trees := newSiteOf(t, 4)
+	s.Keep = 2
+	s.deploy(trees[0], "", nil)
+	s.Shared = []string{"up/loads"}
+	mine, place := filepath.Join(s.Link, "up/loads/mine"), filepath.Join(s.Dir, SharedDir, "up/loads")
+	s.must(os.MkdirAll(filepath.Dir(mine), 0o755))
+	s.must(os.WriteFile(mine, []byte("mine"), 0o644))
+	// The link was made, and not exchanged.
+	s.must(errors.Join(os.MkdirAll(filepath.Dir(place), 0o755), os.Symlink(shortcut("up/loads"), place)))
+	for _, tree := range trees[1:] {
+		s.deploy(tree, "", nil)
+		if data, err := os.ReadFile(mine); err != nil || string(data) != "mine" {
+			t.Fatalf("what was there is %q, %v", data, err)
+		}
+	}
+	if st, err := os.Lstat(place); err != nil || !st.IsDir() {
+		t.Errorf("the place outside is %v, %v", st, err)
+	}
+}
+
+// TestShareNowhere: while the place outside leads nowhere, what a release has
+// there itself is not removed for the link.
+func TestShareNowhere(t *testing.T) {
+	t.Parallel()
+	s, trees := newSiteOf(t, 3)
+	s.deploy(trees[0], "", nil)
+	s.deploy(trees[1], "", nil)
+	mine, place := filepath.Join(s.Dir, "1/uploads/mine"), filepath.Join(s.Dir, SharedDir, "uploads")
+	s.must(errors.Join(os.Mkdir(filepath.Dir(mine), 0o755), os.WriteFile(mine, []byte("mine"), 0o644)))
+	s.must(errors.Join(os.Mkdir(filepath.Dir(place), 0o755), os.Symlink(filepath.Join(s.Dir, "not mounted"), place)))
+	s.Shared, s.Keep = []string{"uploads"}, 2
+	rel, err := s.Choose(trees[2], "")
+	s.must(err)
+	plan, err := rel.Plan(t.Context(), s.source(trees[2]))
+	s.must(err)
+	_, err = rel.Bring(t.Context(), plan, "test", nil)
+	s.must(err)
+	if err := rel.Share(t.Context(), plan); err == nil {
+		t.Errorf("release %s was linked", rel.Name)
+	}
+	if _, err := os.Stat(mine); err != nil {
+		t.Error(err)
+	}
+	s.must(os.Mkdir(filepath.Join(s.Dir, "not mounted"), 0o755))
+	s.must(rel.Share(t.Context(), plan))
+}
