@@ -11,6 +11,7 @@ import (
 
 	"bluegreen/internal/fault"
 	"bluegreen/internal/git"
+	"bluegreen/internal/journal"
 	"bluegreen/internal/release"
 	"bluegreen/internal/worktree"
 )
@@ -70,12 +71,34 @@ func (r *run) planSource(ctx context.Context, source worktree.Source) (err error
 	return err
 }
 
+// treeHeld is the tree that the web root holds: of a release on record its own,
+// else what the index says. While that cannot be read the records count, as they
+// do for the plan of the next deployment, which writes it anew.
+func (e *Environment) treeHeld(held *journal.Deployed) (git.OID, error) {
+	if e.Releases != nil {
+		live, err := e.Releases.Live()
+		if err != nil {
+			return git.OID{}, err
+		}
+		if live != nil {
+			if tree, known := live.Known(); known {
+				return tree, nil
+			}
+		}
+	}
+	tree, err := e.Worktree.HeldTree(heldIndex(held))
+	if err != nil && held != nil {
+		return held.Tree, nil
+	}
+	return tree, err
+}
+
 // planRelease chooses the release that will hold what is to be there, and
 // compares the two.
 func (r *run) planRelease(ctx context.Context, source worktree.Source) error {
 	if !r.elsewhere(r.held) {
 		var err error
-		if r.heldTree, err = r.Worktree.HeldTree(heldIndex(r.held)); err != nil {
+		if r.heldTree, err = r.treeHeld(r.held); err != nil {
 			return err
 		}
 	}

@@ -208,7 +208,7 @@ func (e *Environment) Held(ctx context.Context, branch git.OID) (*journal.Deploy
 	if e.elsewhere(held) {
 		return nil, nil
 	}
-	tree, err := e.Worktree.HeldTree(heldIndex(held))
+	tree, err := e.treeHeld(held)
 	if err != nil {
 		return nil, err
 	}

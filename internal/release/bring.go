@@ -109,7 +109,7 @@ func (r *Releases) markerDirs() []string {
 // Ready tells that nothing is to be done in order to have what plan leads to:
 // going back is switching the link.
 func (rel *Release) Ready(p *worktree.Plan) bool {
-	if rel.held == nil || rel.held.Tree != p.Tree || !rel.untouched || len(p.Writes) > 0 || len(p.Deletes) > 0 {
+	if rel.held == nil || rel.held.Tree != p.Tree || !rel.untouched || !p.Indexed() || len(p.Writes) > 0 || len(p.Deletes) > 0 {
 		return false
 	}
 	for _, shared := range rel.releases.Shared {

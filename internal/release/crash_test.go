@@ -9,6 +9,7 @@ import (
 
 	"bluegreen/internal/git"
 	"bluegreen/internal/gittest"
+	"bluegreen/internal/index"
 )
 
 // newSiteOf is newSite, and the trees of n commits, each with a file more.
@@ -76,4 +77,22 @@ func TestShareNowhere(t *testing.T) {
 	}
 	s.must(os.Mkdir(filepath.Join(s.Dir, "not mounted"), 0o755))
 	s.must(rel.Share(t.Context(), plan))
+}
+
+// TestDamagedIndex: what the disk has done to the index of the live release keeps
+// nobody from deploying another commit, nor the same one, and is mended.
+func TestDamagedIndex(t *testing.T) {
+	t.Parallel()
+	s, trees := newSiteOf(t, 3)
+	s.Keep = 2
+	var live *Release
+	for i, tree := range []git.OID{trees[0], trees[1], trees[1], trees[2], trees[0]} {
+		if i > 0 {
+			s.must(os.WriteFile(live.Worktree.Index(), []byte("garbage"), 0o644))
+		}
+		live = s.deploy(tree, "", nil)
+	}
+	if x, err := index.Read(live.Worktree.Index(), s.Site.Repo.HashSize()); err != nil || x.Len() != 2 {
+		t.Errorf("the index at last: %v", err)
+	}
 }

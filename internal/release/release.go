@@ -320,14 +320,18 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// twin is the live release, nil where what it holds is not known.
+// twin is the live release, nil where what it holds is not known, or its index
+// cannot be read: only modification times are had from it.
 func (r *Releases) twin() (*worktree.Twin, error) {
 	live, err := r.Live()
 	if err != nil || live == nil || live.held == nil {
 		return nil, err
 	}
 	x, _, err := index.ReadKnown(live.Worktree.Index(), r.Site.Repo.Dir, r.Site.Repo.HashSize(), live.held.Index)
-	return &worktree.Twin{Dir: live.Worktree.Dir, Index: x, Known: live.known()}, err
+	if err != nil {
+		return nil, nil
+	}
+	return &worktree.Twin{Dir: live.Worktree.Dir, Index: x, Known: live.known()}, nil
 }
 
 // write makes h the record of the release, durably.

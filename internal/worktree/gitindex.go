@@ -34,6 +34,9 @@ func (s *Staged) PrepareIndex() (Mark, error) {
 	return mark, err
 }
 
+// Indexed tells that the index was read, and is the one that the records know.
+func (p *Plan) Indexed() bool { return p.mark.Sum != "" }
+
 // SwitchIndex makes the prepared index git's. A warning is returned when git's
 // own lock on the index was in the way.
 func (s *Staged) SwitchIndex() (warning string, err error) {
