@@ -4,8 +4,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"bluegreen/internal/git"
 	"bluegreen/internal/gittest"
@@ -94,5 +97,53 @@ func TestDamagedIndex(t *testing.T) {
 	}
 	if x, err := index.Read(live.Worktree.Index(), s.Site.Repo.HashSize()); err != nil || x.Len() != 2 {
 		t.Errorf("the index at last: %v", err)
+	}
+}
+
+// ordinary makes the test's thread an ordinary user's, as far as modes go, where
+// root plays the tests. The thread ends with the test.
+func ordinary(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return
+	}
+	runtime.LockOSThread()
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(&header, &sets[0]); err != nil {
+		t.Fatal(err)
+	}
+	sets[0].Effective &^= 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_DAC_READ_SEARCH
+	if err := unix.Capset(&header, &sets[0]); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSurplus: a release that is not kept any more goes, also where a build has
+// made directories that forbid it; and one that cannot go now goes later.
+func TestSurplus(t *testing.T) {
+	t.Parallel()
+	ordinary(t)
+	s, trees := newSiteOf(t, 5)
+	for _, tree := range trees[:4] { // the live one is 1 then
+		s.deploy(tree, "", nil)
+	}
+	s.deploy(trees[4], "", func(dir string) { // 2
+		s.must(os.MkdirAll(filepath.Join(dir, "cache/mod"), 0o755))
+		s.must(os.WriteFile(filepath.Join(dir, "cache/mod/go.mod"), nil, 0o444))
+		s.must(errors.Join(os.Chmod(filepath.Join(dir, "cache/mod"), 0o555), os.Chmod(filepath.Join(dir, "cache"), 0o555)))
+	})
+	s.deploy(trees[3], "", nil)
+	s.Keep = 1
+	s.must(os.Chmod(s.Dir, 0o555))
+	if err := s.Surplus(); err == nil {
+		t.Error("releases were removed from a directory that forbids it")
+	}
+	s.must(os.Chmod(s.Dir, 0o755))
+	s.must(s.Surplus())
+	for _, dir := range []string{s.Dir, filepath.Dir(s.stateDir("1"))} {
+		if left, err := os.ReadDir(dir); err != nil || len(left) != 1 || left[0].Name() != "1" {
+			t.Errorf("%q holds %v, %v", dir, left, err)
+		}
 	}
 }

@@ -355,22 +355,39 @@ func (r *Releases) Surplus() error {
 	if err != nil {
 		return fmt.Errorf("looking for releases that are not kept any more: %w", err)
 	}
+	releases, err := os.OpenRoot(r.Dir)
+	if err != nil {
+		return fmt.Errorf("looking for releases that are not kept any more: %w", err)
+	}
+	defer releases.Close()
+	var failed error // one that stays does not keep the others
 	for _, e := range entries {
 		if number(e.Name()) <= r.Keep || e.Name() == live || !e.IsDir() {
 			continue
 		}
-		state := r.stateDir(e.Name())
-		if !exists(state) {
+		if !exists(r.stateDir(e.Name())) {
 			continue // not ours
 		}
-		if err := durable.Remove(filepath.Join(state, heldFile)); err != nil {
-			return err
-		}
-		if err := errors.Join(os.RemoveAll(filepath.Join(r.Dir, e.Name())), os.RemoveAll(state)); err != nil {
-			return fmt.Errorf("removing release %s, which is not kept any more: %w", e.Name(), err)
+		if err := r.remove(releases, e.Name()); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("removing release %s, which is not kept any more: %w", e.Name(), err))
 		}
 	}
-	return nil
+	return failed
+}
+
+// remove removes a release, and then what is known of it: by that it is known to
+// be ours, should it be there still, also after a crash.
+func (r *Releases) remove(releases *os.Root, name string) error {
+	if err := durable.Remove(filepath.Join(r.stateDir(name), heldFile)); err != nil {
+		return err
+	}
+	if err := worktree.RemoveBeneath(releases, name); err != nil {
+		return err
+	}
+	if err := durable.SyncDir(r.Dir); err != nil {
+		return err
+	}
+	return os.RemoveAll(r.stateDir(name))
 }
 
 // CleanUp removes what crashed deployments have staged for releases.

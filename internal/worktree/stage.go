@@ -317,7 +317,7 @@ func (w *Worktree) removeStage(r Record, stage Stage) error {
 		return err
 	}
 	defer beneath.Close()
-	return removeBeneath(beneath, rel)
+	return RemoveBeneath(beneath, rel)
 }
 
 // beneathWhat cuts the path of a stage in a web root into that web root and the

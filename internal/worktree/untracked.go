@@ -277,16 +277,16 @@ func (c *cleaning) list(dir string) error {
 		if stays || c.dirs[p] || slices.Contains(c.keep, p) || c.plan.uses(p) {
 			continue
 		}
-		if err := removeBeneath(c.beneath, p); err != nil {
+		if err := RemoveBeneath(c.beneath, p); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// removeBeneath removes a file, or a directory with all in it, which may forbid
+// RemoveBeneath removes a file, or a directory with all in it, which may forbid
 // it.
-func removeBeneath(r *os.Root, p string) error {
+func RemoveBeneath(r *os.Root, p string) error {
 	err := r.RemoveAll(p)
 	if err == nil || !errors.Is(err, os.ErrPermission) {
 		return err
