@@ -145,31 +145,13 @@ func (r *run) stageRelease(ctx context.Context, progress func(int)) error {
 		}
 		return err
 	}
-	ready := rel.Ready(r.plan)
-	if !ready {
-		var err error
-		if r.said, err = rel.Bring(ctx, r.plan, r.event.ID, progress); err != nil {
-			return err
-		}
-		if err := rel.Share(ctx, r.plan); err != nil {
-			return err
-		}
+	var err error
+	if rel.Ready(r.plan) {
+		err = r.reuseTarget()
+	} else {
+		err = r.bringTarget(ctx, progress)
 	}
-	r.deployed.At = time.Now().UTC()
-	if err := r.writeMarker(rel.Worktree, &r.deployed); err != nil {
-		return err
-	}
-	finish := rel.Use
-	if !ready {
-		if err := rel.Seal(); err != nil {
-			return err
-		}
-		if err := r.build(ctx, rel); err != nil {
-			return err
-		}
-		finish = rel.Finish
-	}
-	if err := finish(r.plan, r.builds()); err != nil {
+	if err != nil {
 		return err
 	}
 	fault.Step("release finished")
@@ -178,6 +160,41 @@ func (r *run) stageRelease(ctx context.Context, progress func(int)) error {
 		r.change, r.work = change, change.Record
 	}
 	return err
+}
+
+// reuseTarget puts the release to use as it is.
+func (r *run) reuseTarget() error {
+	if err := r.target.Use(r.plan, r.builds()); err != nil {
+		return err
+	}
+	return r.markTarget()
+}
+
+// bringTarget brings the release to what it does not hold yet.
+func (r *run) bringTarget(ctx context.Context, progress func(int)) (err error) {
+	rel := r.target
+	if r.said, err = rel.Bring(ctx, r.plan, r.event.ID, progress); err != nil {
+		return err
+	}
+	if err := rel.Share(ctx, r.plan); err != nil {
+		return err
+	}
+	if err := r.markTarget(); err != nil {
+		return err
+	}
+	if err := rel.Seal(); err != nil {
+		return err
+	}
+	if err := r.build(ctx, rel); err != nil {
+		return err
+	}
+	return rel.Finish(r.plan, r.builds())
+}
+
+// markTarget writes the marker of the release before it goes live.
+func (r *run) markTarget() error {
+	r.deployed.At = time.Now().UTC()
+	return r.writeMarker(r.target.Worktree, &r.deployed)
 }
 
 // build runs the staged commands in a release. What they make belongs to it.

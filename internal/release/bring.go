@@ -356,15 +356,28 @@ func sameFilesystem(a, b string) bool {
 }
 
 // Use puts on record that the release holds what the plan has led to, and is
-// used now.
+// used now. The marker of a former configuration goes before that, and the caller
+// writes the one of now after it: a crash leaves none that is not on record.
 func (rel *Release) Use(p *worktree.Plan, build string) error {
 	source := p.Source()
-	mark := rel.mark
-	if rel.held != nil {
-		mark = rel.held.Index
+	now := &held{Tree: source.Tree, Root: source.Root, Subdirectory: source.Dir, Conversions: p.Conversions,
+		Accepted: p.Accepted, Build: build, Index: rel.mark}
+	marker := rel.releases.Marker
+	if marker != "" {
+		now.Markers = []string{marker}
 	}
-	return rel.use(&held{Tree: source.Tree, Root: source.Root, Subdirectory: source.Dir, Conversions: p.Conversions,
-		Accepted: p.Accepted, Build: build, Index: mark})
+	if rel.held != nil {
+		now.Index = rel.held.Index
+		for _, former := range rel.held.Markers {
+			if former == marker {
+				continue
+			}
+			if err := rel.Worktree.RemoveMarker(former); err != nil {
+				return err
+			}
+		}
+	}
+	return rel.use(now)
 }
 
 func (rel *Release) use(h *held) error {

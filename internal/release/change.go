@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"bluegreen/internal/git"
 	"bluegreen/internal/worktree"
@@ -71,8 +72,16 @@ type Repair struct {
 	mark    worktree.Mark
 }
 
-// Repair stages a plan for the live release.
+// Repair stages a plan for the live release. The marker that it may get is on
+// record from now on.
 func (rel *Release) Repair(ctx context.Context, p *worktree.Plan, id string, progress func(done int)) (*Repair, error) {
+	if marker := rel.releases.Marker; marker != "" && !slices.Contains(rel.held.Markers, marker) {
+		held := *rel.held
+		held.Markers = append(slices.Clone(held.Markers), marker)
+		if err := rel.write(&held); err != nil {
+			return nil, err
+		}
+	}
 	staged, err := rel.Worktree.Stage(ctx, p, id, progress)
 	if err != nil {
 		return nil, err
@@ -139,7 +148,7 @@ func (rel *Release) Settle(ctx context.Context, source worktree.Source, id strin
 	now := held{Tree: source.Tree, Root: source.Root, Subdirectory: source.Dir, Conversions: p.Conversions,
 		Accepted: p.Accepted, Index: mark}
 	if rel.held != nil && rel.held.Tree == source.Tree {
-		now.Build, now.Used = rel.held.Build, rel.held.Used
+		now.Build, now.Used, now.Markers = rel.held.Build, rel.held.Used, rel.held.Markers
 	}
 	if err := rel.use(&now); err != nil {
 		return nil, mark, err

@@ -71,6 +71,9 @@ type held struct {
 	Accepted worktree.Accepted `json:"accepted,omitzero"`
 	// Index is the mark of the release's index.
 	Index worktree.Mark `json:"index,omitzero"`
+	// Markers are the files that may be there as one, by the configurations that
+	// the release was used with; Tree has none of them.
+	Markers []string `json:"markers,omitempty"`
 
 	Inode uint64    `json:"inode"` // of the directory: another one may have its name
 	Used  time.Time `json:"used"`  // when it was brought to the tree, or chosen again
