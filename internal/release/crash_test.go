@@ -147,3 +147,40 @@ func TestSurplus(t *testing.T) {
 		}
 	}
 }
+
+// TestBringInterrupted: a crash at any moment of bringing a release to another
+// commit leaves one of which nothing is known, and which is made anew.
+func TestBringInterrupted(t *testing.T) {
+	t.Parallel()
+	s, trees := newSiteOf(t, 3)
+	s.Keep = 2
+	s.deploy(trees[0], "", nil)
+	s.deploy(trees[1], "", nil)
+	rel, err := s.Choose(trees[2], "")
+	s.must(err)
+	plan, err := rel.Plan(t.Context(), s.source(trees[2]))
+	s.must(err)
+	unknown := func(when string) {
+		t.Helper()
+		after, err := s.At(rel.Worktree.Dir)
+		s.must(err)
+		if tree, known := after.Known(); known {
+			t.Errorf("%s, release %s is known to hold %s", when, after.Name, tree)
+		}
+	}
+	_, err = rel.Bring(t.Context(), plan, "test", func(int) { unknown("when files are written") })
+	s.must(err)
+	unknown("when it was brought")
+	s.must(rel.Share(t.Context(), plan))
+	s.must(rel.Seal())
+	unknown("when it was sealed")
+
+	// Also what it has lost since is there again.
+	s.must(os.Remove(filepath.Join(rel.Worktree.Dir, "a")))
+	if again := s.deploy(trees[0], "", nil); again.Name != rel.Name {
+		t.Fatalf("release %s was chosen, want %s", again.Name, rel.Name)
+	}
+	if data, err := os.ReadFile(filepath.Join(s.Link, "a")); err != nil || string(data) != "1" {
+		t.Errorf("a is %q, %v", data, err)
+	}
+}
