@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"bluegreen/internal/gittest"
 )
 
 // TestSettlingObstructed puts one thing after the other into the way of the recovery
@@ -217,4 +219,97 @@ func TestProgramStillRuns(t *testing.T) {
 	if said := s.recovers(); !strings.Contains(said, "has succeeded: interrupted, then completed: blue has the traffic") {
 		t.Errorf("it says\n%s", said)
 	}
+}
+
+// stopAtGate starts a recovery, tells it to end while somebody whom it waits for
+// stands at the gate, does then what may be nil, and returns its exit status and
+// what it printed.
+func (g *gate) stopAtGate(signal syscall.Signal, then func()) (status int, out string) {
+	g.Helper()
+	recovery := g.command(g.git, "bluegreen", "recover")
+	var printed strings.Builder
+	recovery.Stdout, recovery.Stderr = &printed, &printed
+	g.must(recovery.Start())
+	g.wait()
+	g.must(recovery.Process.Signal(signal))
+	if then != nil {
+		then()
+	}
+	status = g.exitStatus(recovery.Wait())
+	return status, printed.String()
+}
+
+// recoverThrough runs a recovery, and lets what it asks through the gate.
+func (g *gate) recoverThrough() (status int, out string) {
+	g.Helper()
+	g.pass() // one who comes later finds the gate open
+	return g.status(nil, g.git, "bluegreen", "recover")
+}
+
+// asks is a check that stands at the gate.
+func (g *gate) asks(at string) string {
+	return fmt.Sprintf("[[health]]\nname = \"gate\"\nat = %q\ncommand = [\"/bin/sh\", \"-c\", %q]\ntimeout = \"1m\"\nwithin = \"1m\"\n", at, g.Script)
+}
+
+// TestRecoveryStopped tells recoveries to end while they ask what decides. They
+// decide nothing: the traffic and the release stay, and the next one goes on. What
+// has been decided is done to its end.
+func TestRecoveryStopped(t *testing.T) {
+	t.Parallel()
+	bin := buildWithFaults(t)
+	t.Run("the outside", func(t *testing.T) {
+		t.Parallel()
+		for _, args := range [][]string{byTag, byOption} {
+			w := promotionKilling{bin: bin, args: args, deploys: slices.Equal(args, byOption)}.newWalker(t)
+			w.killedAt(w.find("promotion: asked"))
+			g := w.blue.newGate()
+			w.add(w.blue, g.asks("promoted"))
+			status, out := g.stopAtGate(syscall.SIGINT, nil)
+			w.says(out, `(?m)^error: the interrupted promotion.* could not be settled: stopped before it was decided: `)
+			if got := w.blue.since(w.events); status != 3 || w.owner() != "blue" || w.posts()-w.baseline != 1 || len(got) > 0 || w.unfinished() == nil {
+				t.Errorf("status %d, %s has the IP after %d requests, the history says %q\n%s", status, w.owner(), w.posts()-w.baseline, got, out)
+			}
+			status, out = g.recoverThrough()
+			w.says(out, `interrupted, then completed: blue has 203\.0\.113\.10`)
+			if status != 0 || w.owner() != "blue" || w.posts()-w.baseline != 1 {
+				t.Errorf("status %d, %s has the IP\n%s", status, w.owner(), out)
+			}
+			w.holdsMarked(w.blue, w.new)
+		}
+	})
+	t.Run("what was decided", func(t *testing.T) {
+		t.Parallel()
+		w := promotionKilling{bin: bin, args: byTag}.newWalker(t)
+		w.killedAt(w.find("promotion: asked"))
+		g := w.blue.newGate()
+		gittest.Script(t, filepath.Join(w.blue.git, "hooks/reference-transaction"), "#!/bin/sh\ntest $1 = prepared || exit 0\n"+g.Script+"\n")
+		w.add(w.blue, "[[command]]\nat = \"promoted\"\nrun = [\"touch\", \""+filepath.Join(w.blue.dir, "ran")+"\"]\n")
+		status, out := g.stopAtGate(syscall.SIGTERM, g.pass)
+		w.says(out, `(?m)^success: .*interrupted, then completed: blue has 203\.0\.113\.10$`)
+		if status != 0 || w.blue.ref("refs/tags/release-2") != w.new || w.recordedTag() != "release-2" || w.blue.read("ran") != "" {
+			t.Errorf("status %d, the tag is at %q\n%s", status, w.blue.ref("refs/tags/release-2"), out)
+		}
+		w.holdsMarked(w.blue, w.new)
+	})
+	t.Run("a release that git has moved the branch to", func(t *testing.T) {
+		t.Parallel()
+		s := newServer(t, bin, "", afterGit...)
+		s.commit(map[string]string{"page": "1"})
+		env := s.noteSteps()
+		if status, out := s.push(env, "master"); status != 0 {
+			t.Fatalf("status %d\n%s", status, out)
+		}
+		commit := s.commit(map[string]string{"page": "2"})
+		s.push([]string{s.stepOf("activated")}, "master")
+		g, events := s.newGate(), len(s.history())
+		s.configure(g.asks("deployed"))
+		status, out := g.stopAtGate(syscall.SIGHUP, nil)
+		if got := s.since(events); status != 3 || !strings.Contains(out, "stopped before it was decided: ") || len(got) > 0 || s.read("www/page") != "2" {
+			t.Errorf("status %d, the web root holds %q, the history says %q\n%s", status, s.read("www/page"), got, out)
+		}
+		if status, out = g.recoverThrough(); status != 0 || !strings.Contains(out, "is deployed: its ref had moved before the crash") {
+			t.Errorf("status %d\n%s", status, out)
+		}
+		s.holds(commit)
+	})
 }

@@ -370,7 +370,7 @@ func (s *Session) recoverMigration(ctx context.Context) error {
 	if version == event.SchemaTo {
 		result = journal.Succeeded
 		s.env.Repo.RemoveStaleLocks(rec.Refs)
-		if err := s.env.moveRefs(ctx, "recover: migrated on "+s.env.Name, rec.Refs); err != nil {
+		if err := s.env.moveRefs(context.WithoutCancel(ctx), "recover: migrated on "+s.env.Name, rec.Refs); err != nil {
 			reason += "; but " + oneLine(err)
 		}
 		if err := durable.SyncFilesystem(s.env.Repo.Dir); err != nil {

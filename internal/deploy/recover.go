@@ -146,6 +146,9 @@ func (r *recovery) run(ctx context.Context) (completed bool, err error) {
 		if !unchecked || r.landed() || r.healthy(ctx) {
 			return true, r.complete(ctx)
 		}
+		if ctx.Err() != nil {
+			return false, stopped(ctx)
+		}
 	}
 	return false, r.undo(ctx)
 }
@@ -305,7 +308,7 @@ func (r *recovery) undo(ctx context.Context) error {
 		return err
 	}
 	env := r.Variables(r.t.Event.Ref, "", r.t.Event.Commit, r.t.Event.Previous)
-	if err := r.RunCommands(ctx, "rolled-back", env); err != nil {
+	if err := r.RunCommands(context.WithoutCancel(ctx), "rolled-back", env); err != nil {
 		r.Observe(Notice{Kind: Warning, Text: err.Error()})
 	}
 	reason := "interrupted, then undone"

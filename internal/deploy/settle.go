@@ -63,6 +63,9 @@ func (p *promoting) settle(ctx context.Context, refs []git.RefUpdate) (reason st
 		if err == nil {
 			return fmt.Sprintf("interrupted, then completed: %s has %s", to, what), nil
 		}
+		if ctx.Err() != nil {
+			return "", stopped(ctx)
+		}
 		cause = &Failure{Reason: "interrupted; " + oneLine(err)}
 	}
 	err = p.giveBack(ctx, cause)
@@ -70,6 +73,12 @@ func (p *promoting) settle(ctx context.Context, refs []git.RefUpdate) (reason st
 		return "", err
 	}
 	return oneLine(err), nil
+}
+
+// stopped is the error of a recovery that was told to end before it had decided.
+// What it was asking then says nothing: the next one asks again.
+func stopped(ctx context.Context) error {
+	return fmt.Errorf("stopped before it was decided: %w", context.Cause(ctx))
 }
 
 // sameTraffic refuses to settle a promotion with a configuration that is about
@@ -183,8 +192,9 @@ func (s *Session) recoverPromotion(ctx context.Context, rec *journal.Promotion) 
 }
 
 // runLate runs the commands that the dead process did not get to: they may run
-// a second time.
+// a second time. No later recovery runs them, so nothing stops them.
 func (p *promoting) runLate(ctx context.Context) {
+	ctx = context.WithoutCancel(ctx)
 	at := ""
 	switch {
 	case p.landed:
@@ -224,13 +234,14 @@ func (p *promoting) complete(ctx context.Context) (warning string, err error) {
 }
 
 // moveRefsLate moves the refs of a promotion that a crash interrupted after the
-// traffic had moved. Refs that have moved elsewhere since stay there.
+// traffic had moved. Refs that have moved elsewhere since stay there, so nothing
+// else may keep them from moving: it is not tried again.
 func (e *Environment) moveRefsLate(ctx context.Context, refs []git.RefUpdate) error {
 	if len(refs) == 0 {
 		return nil
 	}
 	e.Repo.RemoveStaleLocks(refs)
-	return e.moveRefs(ctx, "recover: promoted on "+e.Name, refs)
+	return e.moveRefs(context.WithoutCancel(ctx), "recover: promoted on "+e.Name, refs)
 }
 
 // closeRecovered records what became of the interrupted promotion, and the

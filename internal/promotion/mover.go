@@ -62,12 +62,17 @@ func (m *Mover) Look(ctx context.Context, to string) (*State, error) {
 	defer cancel()
 	s, err := m.settled(ctx, to, false)
 	if err != nil {
-		return nil, &Error{Outcome: Unknown, Reason: "it cannot be told who has " + m.What, Err: err}
+		return nil, m.untold(err)
 	}
 	if s.Busy != "" {
 		return nil, &Error{Outcome: Unknown, Reason: fmt.Sprintf("it cannot be told who gets %s: %s", m.What, s.Busy), Action: newest(s)}
 	}
 	return s, nil
+}
+
+// untold is the error of a reading that does not tell who has the traffic.
+func (m *Mover) untold(why error) error {
+	return &Error{Outcome: Unknown, Reason: "it cannot be told who has " + m.What, Err: why}
 }
 
 // Find looks whether an environment has the traffic. Where it has not, it looks
@@ -81,7 +86,7 @@ func (m *Mover) Find(ctx context.Context, to string, until time.Time, action int
 			return s, err
 		}
 		if !m.pause(ctx, n) {
-			return s, nil
+			return nil, m.untold(ctx.Err()) // it may still get it
 		}
 	}
 }

@@ -203,6 +203,47 @@ func TestLook(t *testing.T) {
 	}
 }
 
+// TestFind looks again for as long as a request may be carried out late, and not when the action is over. What it could not look for
+// to the end, it does not tell.
+func TestFind(t *testing.T) {
+	t.Parallel()
+	const doubt = 200 * time.Millisecond
+	going := Action{7, "in-progress"}
+	for _, c := range []struct {
+		name   string
+		states []*State
+		until  time.Duration // from now
+		stop   int           // the reading at which it is told to end, 0 for none
+		owner  string        // "" for nobody can tell
+		looks  int           // 0 for more than one
+	}{
+		{name: "there", states: []*State{blue()}, until: doubt, owner: "blue", looks: 1},
+		{name: "late", states: []*State{green(), green(going), blue()}, until: doubt, owner: "blue", looks: 3},
+		{name: "elsewhere", states: []*State{green()}, until: doubt, owner: "green"},
+		{name: "long ago", states: []*State{green(), blue()}, until: -time.Hour, owner: "green", looks: 1},
+		{name: "stopped", states: []*State{green(), green(), blue()}, until: doubt, stop: 2, looks: 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			p := &script{t: t, states: c.states, onReads: map[int]func(){c.stop - 1: cancel}}
+			m := &Mover{Provider: p, What: "x", Timeout: time.Minute, Doubt: doubt, Pace: []time.Duration{time.Millisecond}}
+			s, err := m.Find(ctx, "blue", time.Now().Add(c.until), 7)
+			if c.owner == "" {
+				if err == nil || OutcomeOf(err) != Unknown {
+					t.Errorf("%+v, %v", s, err)
+				}
+			} else if err != nil || s.Owner != c.owner {
+				t.Errorf("%+v, %v, want %s", s, err, c.owner)
+			}
+			if p.looked != c.looks && (c.looks != 0 || p.looked < 2) {
+				t.Errorf("it was read %d times, want %d", p.looked, c.looks)
+			}
+		})
+	}
+}
+
 func TestCommands(t *testing.T) {
 	t.Parallel()
 	valid := func(name string) error {
