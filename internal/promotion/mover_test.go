@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -74,6 +75,9 @@ func green(actions ...Action) *State { return &State{Owner: "green", Actions: ac
 func blue(actions ...Action) *State  { return &State{Owner: "blue", Actions: actions} }
 func busy(s *State) *State           { s.Busy = "203.0.113.10 is locked"; return s }
 
+// times is a state that is read again and again: six times outlast Doubt.
+func times(n int, s *State) []*State { return slices.Repeat([]*State{s}, n) }
+
 func (b *book) Running(int) error { return nil }
 
 // TestMove has one row for every way that a move can go. The states are what
@@ -129,6 +133,7 @@ func TestMove(t *testing.T) {
 		{name: "the action is gone, moved", states: []*State{green(), blue()}, action: 7, want: "moved", asks: 1, id: 7},
 		{name: "somebody else has it", states: []*State{green(), {Owner: "red"}}, action: 7, want: "red has 203.0.113.10", outcome: Failed, asks: 1, id: 7},
 		{name: "a stranger has it", states: []*State{green(), {Foreign: "it belongs to droplet 42"}}, action: 7, want: "droplet 42", outcome: Failed, asks: 1, id: 7},
+		{name: "busy between two readings, then moved", states: slices.Concat(times(2, green()), times(6, busy(green(going))), []*State{green(), blue()}), action: 7, want: "moved", asks: 1, id: 7},
 		{name: "locked for ever", states: []*State{green(), busy(green(going))}, action: 7, want: "(action 7)", outcome: Unknown, asks: 1, id: 7},
 		{name: "locked for ever, owner right", states: []*State{green(), busy(blue(going))}, action: 7, want: "(action 7)", outcome: Unknown, asks: 1, id: 7},
 	} {
@@ -208,7 +213,7 @@ func TestLook(t *testing.T) {
 func TestFind(t *testing.T) {
 	t.Parallel()
 	const doubt = 200 * time.Millisecond
-	going := Action{7, "in-progress"}
+	ended, going := Action{7, "errored"}, Action{7, "in-progress"}
 	for _, c := range []struct {
 		name   string
 		states []*State
@@ -221,6 +226,7 @@ func TestFind(t *testing.T) {
 		{name: "late", states: []*State{green(), green(going), blue()}, until: doubt, owner: "blue", looks: 3},
 		{name: "elsewhere", states: []*State{green()}, until: doubt, owner: "green"},
 		{name: "long ago", states: []*State{green(), blue()}, until: -time.Hour, owner: "green", looks: 1},
+		{name: "the action has ended", states: []*State{green(going), green(ended), blue()}, until: doubt, owner: "green", looks: 2},
 		{name: "stopped", states: []*State{green(), green(), blue()}, until: doubt, stop: 2, looks: 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
