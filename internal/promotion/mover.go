@@ -78,8 +78,12 @@ func (m *Mover) untold(why error) error {
 // Find looks whether an environment has the traffic. Where it has not, it looks
 // again until a moment that the caller names, or until the action, if it is not
 // 0, is seen to have ended: a request of a moment ago may be carried out late,
-// and a reading be stale.
+// and a reading be stale. The moment may be from a clock that has been set back
+// since: it is never waited for longer than an answer is in doubt.
 func (m *Mover) Find(ctx context.Context, to string, until time.Time, action int) (*State, error) {
+	if latest := time.Now().Add(m.Doubtful()); until.After(latest) {
+		until = latest
+	}
 	for n := 0; ; n++ {
 		s, err := m.Look(ctx, to)
 		if err != nil || s.Owner == to || !time.Now().Before(until) || s.ended(action) {

@@ -208,7 +208,8 @@ func TestLook(t *testing.T) {
 	}
 }
 
-// TestFind looks again for as long as a request may be carried out late, and not when the action is over. What it could not look for
+// TestFind looks again for as long as a request may be carried out late, by this
+// process's own clock, and not when the action is over. What it could not look for
 // to the end, it does not tell.
 func TestFind(t *testing.T) {
 	t.Parallel()
@@ -227,6 +228,7 @@ func TestFind(t *testing.T) {
 		{name: "elsewhere", states: []*State{green()}, until: doubt, owner: "green"},
 		{name: "long ago", states: []*State{green(), blue()}, until: -time.Hour, owner: "green", looks: 1},
 		{name: "the action has ended", states: []*State{green(going), green(ended), blue()}, until: doubt, owner: "green", looks: 2},
+		{name: "the clock was ahead", states: []*State{green()}, until: time.Hour, owner: "green"},
 		{name: "stopped", states: []*State{green(), green(), blue()}, until: doubt, stop: 2, looks: 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
