@@ -85,7 +85,7 @@ func TestSigners(t *testing.T) {
 
 // hideDroplet answers as a token without droplet:read is answered.
 func (c *cloud) hideDroplet() {
-	c.Script(get(ipPath, simulator.Fault{Times: -1, Body: `{"reserved_ip":{"ip":"` + reservedIP + `","droplet":null,"region":{"slug":"fra1"},"locked":false}}`}),
+	c.Script(get(ipAlone, simulator.Fault{Times: -1, Body: `{"reserved_ip":{"ip":"` + reservedIP + `","droplet":null,"region":{"slug":"fra1"},"locked":false}}`}),
 		get("/v2/droplets/*", simulator.Fault{Times: -1, Status: http.StatusForbidden}))
 }
 

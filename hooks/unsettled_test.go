@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"bluegreen/internal/gittest"
+	"bluegreen/internal/simulator"
 )
 
 // TestSettlingObstructed puts one thing after the other into the way of the recovery
@@ -80,6 +81,66 @@ func TestSettlingObstructed(t *testing.T) {
 	if w.owner() != "another" || w.posts() != posts || w.blue.ref("refs/tags/release-2") != "" {
 		t.Errorf("%s has the IP, the tag is at %q", w.owner(), w.blue.ref("refs/tags/release-2"))
 	}
+}
+
+// TestOwnerHidden takes from the token what it needs to see who has the IP. That is
+// nobody's proof that another has it: what may have the traffic stays, until it can
+// be told. A promotion that begins then is refused.
+func TestOwnerHidden(t *testing.T) {
+	t.Parallel()
+	bin := buildWithFaults(t)
+	stays := func(w *promotionWalker) {
+		w.Helper()
+		if got := w.blue.since(w.events); w.owner() != "blue" || w.posts()-w.baseline != 1 || len(got) > 0 || w.unfinished() == nil || w.blue.read("www/index.html") != "v2\n" {
+			w.Errorf("%s has the IP after %d requests, the web root holds %q, the history says %q", w.owner(), w.posts()-w.baseline, w.blue.read("www/index.html"), got)
+		}
+	}
+	recovers := func(w *promotionWalker) {
+		w.Helper()
+		w.operate(w.blue, 3, `^error: the interrupted promotion.* could not be settled: it cannot be told who has 203\.0\.113\.10: .*droplet:read$`, "recover")
+		stays(w)
+		w.ClearScript()
+		w.operate(w.blue, 0, `^success: .*interrupted, then completed: blue has 203\.0\.113\.10$`, "recover")
+		w.holdsMarked(w.blue, w.new)
+	}
+	t.Run("after a crash", func(t *testing.T) {
+		t.Parallel()
+		w := promotionKilling{bin: bin, args: byOption, deploys: true}.newWalker(t)
+		w.killedAt(w.find("promotion: asked"))
+		w.hideDroplet()
+		recovers(w)
+	})
+	for _, args := range [][]string{byTag, byOption} {
+		t.Run("on the way back, "+args[0], func(t *testing.T) {
+			t.Parallel()
+			w := promotionKilling{bin: bin, args: args, deploys: slices.Equal(args, byOption)}.newWalker(t)
+			w.breakOutside()
+			w.Script(post(simulator.Fault{Apply: true, Do: func(c *simulator.Cloud) {
+				c.Script(get(ipAlone, simulator.Fault{Do: func(*simulator.Cloud) { w.hideDroplet() }}))
+			}})...)
+			status, out := w.push(nil, "blue", args...)
+			w.matches(out, `^error: the outside does not see the release: .*; and 203\.0\.113\.10 stays with blue: .*droplet:read`)
+			if status != 1 {
+				t.Errorf("status %d\n%s", status, out)
+			}
+			stays(w)
+			w.outside.SetDown(false)
+			recovers(w)
+		})
+	}
+	t.Run("before", func(t *testing.T) {
+		t.Parallel()
+		w := promotionKilling{bin: bin, args: byTag}.newWalker(t)
+		w.hideDroplet()
+		before := w.state(w.blue)
+		status, out := w.push(nil, "blue", byTag...)
+		w.matches(out, `^error: 203\.0\.113\.10 is not ours to move: .*droplet:read$`)
+		if got := w.blue.since(w.events); status != 1 || w.posts() != 0 || !slices.Equal(got, []string{"promote refused"}) {
+			t.Errorf("status %d after %d requests, the history says %q\n%s", status, w.posts(), got, out)
+		}
+		w.unchanged(w.blue, before)
+		w.operate(w.blue, 1, `^error: it cannot be told who has 203\.0\.113\.10: .*droplet:read$`, "rollback")
+	})
 }
 
 // TestBranchElsewhereMeanwhile: where the release that came with a promotion has got

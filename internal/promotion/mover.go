@@ -56,7 +56,8 @@ type Move struct {
 }
 
 // Look reads who has the traffic, and waits while it is on its way. The error
-// of traffic that cannot be read, or does not settle, is an Unknown one.
+// of traffic that cannot be read, does not settle, or whose owner is hidden, is
+// an Unknown one.
 func (m *Mover) Look(ctx context.Context, to string) (*State, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.Timeout)
 	defer cancel()
@@ -66,6 +67,9 @@ func (m *Mover) Look(ctx context.Context, to string) (*State, error) {
 	}
 	if s.Busy != "" {
 		return nil, &Error{Outcome: Unknown, Reason: fmt.Sprintf("it cannot be told who gets %s: %s", m.What, s.Busy), Action: newest(s)}
+	}
+	if s.Hidden {
+		return nil, m.untold(errors.New(s.Foreign))
 	}
 	return s, nil
 }
@@ -225,8 +229,8 @@ func (f *following) follow(ctx context.Context) error {
 	for n := 0; ; n++ {
 		s, err := f.Provider.State(ctx, f.move.To)
 		if err == nil {
-			done, err := f.judge(s)
-			if done {
+			var done bool
+			if done, err = f.judge(s); done {
 				return err
 			}
 		}
@@ -242,7 +246,8 @@ func (f *following) follow(ctx context.Context) error {
 }
 
 // judge decides by the owner. What an action says of itself is only a reason
-// to go on reading.
+// to go on reading. Where nothing is decided, the error is why the owner cannot
+// be told.
 func (f *following) judge(s *State) (done bool, err error) {
 	if f.answer != nil || f.move.Action == 0 {
 		for _, a := range s.Actions {
@@ -260,6 +265,10 @@ func (f *following) judge(s *State) (done bool, err error) {
 	if s.Busy != "" {
 		f.quiet = time.Time{}
 		return false, nil
+	}
+	if s.Hidden {
+		f.quiet = time.Time{}
+		return false, errors.New(s.Foreign)
 	}
 	if s.Owner == f.move.To {
 		return true, nil

@@ -74,6 +74,7 @@ func (b *book) Asked(action int) error {
 func green(actions ...Action) *State { return &State{Owner: "green", Actions: actions} }
 func blue(actions ...Action) *State  { return &State{Owner: "blue", Actions: actions} }
 func busy(s *State) *State           { s.Busy = "203.0.113.10 is locked"; return s }
+func hidden() *State                 { return &State{Foreign: "the token may not see droplets", Hidden: true} }
 
 // times is a state that is read again and again: six times outlast Doubt.
 func times(n int, s *State) []*State { return slices.Repeat([]*State{s}, n) }
@@ -110,6 +111,8 @@ func TestMove(t *testing.T) {
 		{name: "busy for ever", states: []*State{busy(green())}, want: "cannot be moved now: 203.0.113.10 is locked"},
 		{name: "the target is occupied", states: []*State{{Owner: "green", Occupied: "droplet 1 has a pending event"}}, want: "blue cannot take 203.0.113.10 now: droplet 1"},
 		{name: "foreign", states: []*State{{Foreign: "it belongs to droplet 42"}}, want: "not ours to move: it belongs to droplet 42"},
+		{name: "hidden", states: []*State{hidden()}, want: "not ours to move: the token may not see droplets"},
+		{name: "busy at first, then hidden", states: []*State{busy(green()), hidden()}, want: "not ours to move: the token may not see droplets"},
 		{name: "another has it", states: []*State{{Owner: "red"}}, only: "green", want: "red has 203.0.113.10, and not green"},
 		{name: "misfit", states: []*State{green()}, fit: &Misfit{Reason: "another region"}, want: "another region"},
 		{name: "nobody can tell the fit", states: []*State{green()}, fit: errUnread, want: "whether blue could take"},
@@ -133,6 +136,10 @@ func TestMove(t *testing.T) {
 		{name: "the action is gone, moved", states: []*State{green(), blue()}, action: 7, want: "moved", asks: 1, id: 7},
 		{name: "somebody else has it", states: []*State{green(), {Owner: "red"}}, action: 7, want: "red has 203.0.113.10", outcome: Failed, asks: 1, id: 7},
 		{name: "a stranger has it", states: []*State{green(), {Foreign: "it belongs to droplet 42"}}, action: 7, want: "droplet 42", outcome: Failed, asks: 1, id: 7},
+		{name: "hidden, then moved", states: slices.Concat(times(1, green()), times(6, hidden()), times(1, blue(done))), action: 7, want: "moved", asks: 1, id: 7},
+		{name: "hidden between two readings, then moved", states: slices.Concat(times(2, green()), times(6, hidden()), []*State{green(), blue()}), action: 7, want: "moved", asks: 1, id: 7},
+		{name: "hidden for ever", states: []*State{green(), hidden()}, action: 7, want: "(action 7): the token may not see droplets", outcome: Unknown, asks: 1, id: 7},
+		{name: "rejected, and hidden", states: []*State{green(), hidden()}, answer: no, want: "403: forbidden; nothing was done", outcome: Failed, asks: 1},
 		{name: "busy between two readings, then moved", states: slices.Concat(times(2, green()), times(6, busy(green(going))), []*State{green(), blue()}), action: 7, want: "moved", asks: 1, id: 7},
 		{name: "locked for ever", states: []*State{green(), busy(green(going))}, action: 7, want: "(action 7)", outcome: Unknown, asks: 1, id: 7},
 		{name: "locked for ever, owner right", states: []*State{green(), busy(blue(going))}, action: 7, want: "(action 7)", outcome: Unknown, asks: 1, id: 7},
@@ -200,7 +207,7 @@ func TestLook(t *testing.T) {
 	if s, err := m.Look(t.Context(), "blue"); err != nil || s.Owner != "blue" {
 		t.Errorf("%+v, %v", s, err)
 	}
-	for _, states := range [][]*State{{busy(green(Action{9, "in-progress"}))}, {nil}} {
+	for _, states := range [][]*State{{busy(green(Action{9, "in-progress"}))}, {nil}, {hidden()}} {
 		m.Provider = &script{t: t, states: states}
 		if _, err := m.Look(t.Context(), "blue"); OutcomeOf(err) != Unknown {
 			t.Errorf("%v", err)
@@ -229,6 +236,7 @@ func TestFind(t *testing.T) {
 		{name: "long ago", states: []*State{green(), blue()}, until: -time.Hour, owner: "green", looks: 1},
 		{name: "the action has ended", states: []*State{green(going), green(ended), blue()}, until: doubt, owner: "green", looks: 2},
 		{name: "the clock was ahead", states: []*State{green()}, until: time.Hour, owner: "green"},
+		{name: "hidden", states: []*State{green(), hidden(), blue()}, until: doubt, looks: 2},
 		{name: "stopped", states: []*State{green(), green(), blue()}, until: doubt, stop: 2, looks: 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
