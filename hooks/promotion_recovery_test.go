@@ -311,6 +311,42 @@ func TestConfigurationChangedMeanwhile(t *testing.T) {
 	}
 }
 
+// TestKilledAfterUndoing kills the hook when its deployment has been undone, because
+// a ref could not move, and its promotion is about to be ended. The traffic was here
+// before, so nothing can be read off it: what was undone has failed all the same.
+func TestKilledAfterUndoing(t *testing.T) {
+	t.Parallel()
+	c := newCloud(t, buildWithFaults(t), "", allHooks...)
+	c.SetOwner(reservedIP, blueDroplet)
+	ran := c.noteCommands()
+	c.add(c.blue, fmt.Sprintf("[[health]]\nname = \"somebody moves the tag\"\nat = \"promoted\"\ncommand = [\"git\", \"--git-dir\", %q, \"update-ref\", \"refs/tags/release-2\", %q]\n", c.blue.git, c.first))
+	c.blue.commit(map[string]string{"index.html": "v2\n"})
+	c.dev("tag", "release-2")
+	push := func(env ...string) {
+		t.Helper()
+		c.blue.run(c.blue.git, "git", "update-ref", "-d", "refs/tags/release-2")
+		if status, out := c.push(env, "blue", "-o", "live", "--atomic", "master", "release-2"); status != 1 {
+			t.Fatalf("status %d\n%s", status, out)
+		}
+	}
+	push(c.blue.noteSteps()...)
+	c.matches("remote: "+c.blue.last()["reason"].(string), "its ref could not move")
+	events, before := len(c.blue.history()), ran()
+	push(c.blue.stepOf("promotion: history written"))
+	c.operate(c.blue, 0, `^success: the promotion that was interrupted at .* has failed: interrupted after it had been undone$`, "recover")
+	if got := c.blue.since(events); !slices.Equal(got, []string{"promote failed", "recover succeeded"}) {
+		t.Errorf("the history says %q", got)
+	}
+	if got := ran()[len(before):]; !slices.Equal(got, []string{"rolled-back"}) {
+		t.Errorf("the commands %q ran", got)
+	}
+	if tag := c.marker(c.blue).Tag; tag != "" || c.recordedTag() != "" || c.blue.ref("refs/heads/master") != c.first || c.owner() != "blue" || c.posts() != 0 {
+		t.Errorf("the marker has the tag %q, and the record %q; master is at %s", tag, c.recordedTag(), c.blue.ref("refs/heads/master"))
+	}
+	c.holdsMarked(c.blue, c.first)
+	c.operate(c.blue, 0, "^success: there was nothing to recover$", "recover")
+}
+
 // TestRequestCarriedOutLate kills the hook while its request is on its way, and
 // has the cloud carry that out between two readings of the recovery.
 func TestRequestCarriedOutLate(t *testing.T) {

@@ -156,7 +156,7 @@ func (s *Session) resume(rec *journal.Promotion, deployed *journal.Deployed) *pr
 	return p
 }
 
-// recoverPromotion settles a promotion that stands alone.
+// recoverPromotion settles a promotion that no unfinished deployment belongs to.
 func (s *Session) recoverPromotion(ctx context.Context, rec *journal.Promotion) error {
 	held, err := s.env.Journal.Deployed()
 	if err != nil {
@@ -165,7 +165,16 @@ func (s *Session) recoverPromotion(ctx context.Context, rec *journal.Promotion) 
 	s.lock.Phase("recovering")
 	p := s.resume(rec, held)
 	defer p.end()
-	reason, err := p.settle(ctx, rec.Refs)
+	var reason string
+	if p.alone {
+		reason, err = p.settle(ctx, rec.Refs)
+	} else {
+		// It would have been ended before a deployment that succeeded. One that was
+		// undone ends only when its promotion has been given back, and its commands
+		// have run.
+		p.began = false
+		reason, err = "interrupted after it had been undone", p.tag(p.former)
+	}
 	if err != nil {
 		return cannotSettle(rec, err)
 	}
