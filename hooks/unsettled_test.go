@@ -235,6 +235,32 @@ func TestProgramMovesBack(t *testing.T) {
 	}
 }
 
+// TestTakenAwayMeanwhile promotes where the traffic is already, and has another take
+// it while the outside is asked: who has it is said, once.
+func TestTakenAwayMeanwhile(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"release-1"}, {"-o", "live", "-o", "promote", "master"}} {
+		t.Run(args[0], func(t *testing.T) {
+			t.Parallel()
+			s := newProvider(t, "", "")
+			owner := filepath.Join(s.dir, "owner")
+			must(t, os.WriteFile(owner, []byte("blue\n"), 0o644))
+			must(t, appendTo(filepath.Join(s.git, "bluegreen.toml"), fmt.Sprintf(
+				"[[health]]\nname = \"production\"\nat = \"promoted\"\ncommand = [\"/bin/sh\", \"-c\", \"echo green >%s; exit 1\"]\nwithin = \"1s\"\ninterval = \"1s\"\n", owner)))
+			if args[0] == "-o" {
+				s.commit(map[string]string{"page": "2"})
+			}
+			status, out := s.push(nil, args...)
+			if last := lastLine(out); status != 1 || strings.Count(last, "green has the traffic") != 1 || !strings.HasSuffix(last, "; green has the traffic") {
+				t.Errorf("status %d, the last line is %q\n%s", status, last, out)
+			}
+			if got := s.read("www/page"); got != "1" || s.last()["result"] != "failed" {
+				t.Errorf("the web root holds %q, the history says %v", got, s.last())
+			}
+		})
+	}
+}
+
 // TestProgramStillRuns: while the operator's program may still move the traffic, a
 // recovery decides nothing, whether it has waited for as long as a move may take or
 // is told to end before.

@@ -11,7 +11,8 @@ import (
 	"bluegreen/internal/promotion"
 )
 
-// promote carries out the promotion that is a part of a deployment.
+// promote carries out the promotion that is a part of a deployment, whose goBack
+// gives it back.
 func (r *run) promote(ctx context.Context) error {
 	p := r.promotion
 	p.deployed, p.former = &r.deployed, r.deployed.Tag
@@ -24,7 +25,7 @@ func (r *run) promote(ctx context.Context) error {
 // giveBack undoes what a promotion has done, because of cause: the traffic goes
 // back to where it was. It returns cause with what became of that: an *Unknown
 // where nobody can tell, or where the traffic must stay and the release with
-// it. It can be called again.
+// it.
 func (p *promoting) giveBack(ctx context.Context, cause error) error {
 	if isUnknown(cause) {
 		return cause

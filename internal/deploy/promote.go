@@ -124,7 +124,9 @@ func (s *Session) Promote(ctx context.Context, req PromotionRequest) (*Promoted,
 	p.alone = true
 	err := p.admit(ctx)
 	if err == nil {
-		err = p.carryOut(ctx)
+		if err = p.carryOut(ctx); err != nil {
+			err = p.giveBack(ctx, err)
+		}
 	}
 	if err == nil {
 		err = p.finish(ctx)
@@ -242,8 +244,8 @@ func (p *promoting) pushFirst() string {
 	return fmt.Sprintf("push %s to the branch that is deployed here first, then the tag", p.request.Commit.Short())
 }
 
-// carryOut moves the traffic and proves that it has moved. When it returns a
-// Failure the traffic is where it was.
+// carryOut moves the traffic and proves that it has moved. After an error the
+// caller gives back what was done of that.
 func (p *promoting) carryOut(ctx context.Context) error {
 	p.enter("promoting")
 	p.record = journal.Promotion{ID: p.event.ID, Course: journal.Preparing, Started: p.started.UTC(), What: p.Promotion.Lock,
@@ -254,13 +256,13 @@ func (p *promoting) carryOut(ctx context.Context) error {
 	p.intended = true
 	fault.Step("promotion: prepared")
 	if err := p.tag(p.request.Tag); err != nil {
-		return p.giveBack(ctx, &Failure{Reason: oneLine(err)})
+		return &Failure{Reason: oneLine(err)}
 	}
 	fault.Step("promotion: marked")
 	if !p.move.Already {
 		p.began = true
 		if err := p.RunCommands(ctx, "promoting", p.variables()); err != nil {
-			return p.giveBack(ctx, err)
+			return err
 		}
 		fault.Step("promotion: commands run")
 	}
@@ -270,14 +272,14 @@ func (p *promoting) carryOut(ctx context.Context) error {
 		p.Observe(Notice{Kind: Doing, Text: fmt.Sprintf("moving %s from %s to %s", p.Promotion.Mover.What, orNobody(p.move.From), p.request.To)})
 	}
 	if err := p.bring(ctx); err != nil {
-		return p.giveBack(ctx, err)
+		return err
 	}
 	p.enter("proving")
 	if err := p.prove(ctx); err != nil {
-		return p.giveBack(ctx, err)
+		return err
 	}
 	if err := p.stillFits(ctx); err != nil {
-		return p.giveBack(ctx, err)
+		return err
 	}
 	p.outside.await(ctx)
 	p.outside.stop()
