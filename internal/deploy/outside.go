@@ -276,15 +276,14 @@ func (p *promoting) askOther(ctx context.Context, other string, within time.Dura
 			results[i].Healthy = true
 		}
 	}
-	if err := verdict(results); err != nil {
-		var failure *Failure
-		errors.As(err, &failure)
+	err := verdict(results)
+	var failure *Failure
+	if errors.As(err, &failure) {
 		failure.Refused = true
 		failure.Reason = fmt.Sprintf("%s is not healthy, asked at %s: %s", other, address, failure.Reason)
 		failure.Hint = "look at it; --unchecked moves the traffic there all the same"
-		return failure
 	}
-	return nil
+	return err
 }
 
 // answersOf asks an environment the checks of the outside at its own address, ""

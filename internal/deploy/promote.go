@@ -210,14 +210,13 @@ func (p *promoting) admitCommit(ctx context.Context) error {
 		p.Observe(Notice{Kind: Hint, Text: "add [[health]] checks to bluegreen.toml, so that only a healthy release is promoted"})
 		return nil
 	}
-	if err := verdict(p.Ask(ctx, held.Commit, p.variables())); err != nil {
-		var failure *Failure
-		errors.As(err, &failure)
+	err = verdict(p.Ask(ctx, held.Commit, p.variables()))
+	var failure *Failure
+	if errors.As(err, &failure) {
 		failure.Refused, failure.Hint = true, "push a commit that mends it, then the tag again"
 		failure.Reason = "not promoted: " + failure.Reason
-		return failure
 	}
-	return nil
+	return err
 }
 
 // differs tells why what is deployed is not what is to be promoted.
