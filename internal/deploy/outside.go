@@ -132,7 +132,9 @@ func (p *promoting) subject() health.Subject {
 	if p.request.To == p.Name && p.deployed != nil {
 		commit := p.deployed.Commit
 		s.Commit, s.Short = commit.String(), commit.Short()
-		s.File = func(ctx context.Context, path string) ([]byte, error) { return p.Repo.File(ctx, commit, path) }
+		s.File = func(ctx context.Context, path string, limit int) ([]byte, int64, error) {
+			return p.Repo.File(ctx, commit, path, limit)
+		}
 	}
 	return s
 }

@@ -257,7 +257,9 @@ func (e *Environment) Ask(ctx context.Context, commit git.OID, env []string) []h
 	subject := health.Subject{
 		Commit: commit.String(), Short: commit.Short(), Environment: e.Name,
 		Env: env, Dir: e.Worktree.Dir,
-		File: func(ctx context.Context, path string) ([]byte, error) { return e.Repo.File(ctx, commit, path) },
+		File: func(ctx context.Context, path string, limit int) ([]byte, int64, error) {
+			return e.Repo.File(ctx, commit, path, limit)
+		},
 	}
 	return health.Run(ctx, e.Checks, subject, func(name string, attempt int, last string) {
 		e.Observe(Notice{Kind: Progress, Text: fmt.Sprintf("asking %q: %s", name, last), Done: attempt})

@@ -206,6 +206,8 @@ func (x *exam) outside(ctx context.Context) []Finding {
 	return x.sick(results, "the check of the outside passes"+how, "all %d checks of the outside pass"+how)
 }
 
-func (x *exam) file(commit git.OID) func(context.Context, string) ([]byte, error) {
-	return func(ctx context.Context, path string) ([]byte, error) { return x.repo.File(ctx, commit, path) }
+func (x *exam) file(commit git.OID) func(context.Context, string, int) ([]byte, int64, error) {
+	return func(ctx context.Context, path string, limit int) ([]byte, int64, error) {
+		return x.repo.File(ctx, commit, path, limit)
+	}
 }

@@ -391,10 +391,20 @@ func TestBigBlob(t *testing.T) { // alone: what others allocate would count
 		t.Fatal(err)
 	}
 	oid := parse(t, strings.TrimSpace(string(out)))
+	tree := gittest.Run(t, repo, nil, "100644 blob "+oid.String()+"\tlarge\n", "mktree")
+	commit := parse(t, strings.TrimSpace(gittest.Git(t, repo, "commit-tree", "-m", "large", strings.TrimSpace(tree))))
 	r := open(t, repo)
 	objects := r.Objects(t.Context())
 	defer objects.Close()
 	for way, read := range map[string]func(io.Writer) error{
+		"file": func(w io.Writer) error {
+			start, n, err := r.File(t.Context(), commit, "large", 1<<16)
+			if len(start) != 1<<16 {
+				t.Errorf("a file: the first %d bytes", len(start))
+			}
+			io.CopyN(w, zeros{}, n) // as if it had come
+			return err
+		},
 		"copy": func(w io.Writer) error { return objects.Copy(oid, w) },
 		"stream": func(w io.Writer) error {
 			return r.Stream(t.Context(), []OID{oid, oid}, func(i int, kind string, n int64, content io.Reader) error {
@@ -460,12 +470,15 @@ func TestCommit(t *testing.T) {
 			t.Errorf("a missing object: %v", err)
 		}
 		for path, want := range map[string]string{"a": "a\n", "d/link": "../a", "empty": ""} {
-			if data, err := r.File(t.Context(), commit, path); err != nil || string(data) != want {
-				t.Errorf("%s: %q, %v", path, data, err)
+			for _, limit := range []int{0, 1, len(want), 1 << 20} {
+				start, size, err := r.File(t.Context(), commit, path, limit)
+				if err != nil || string(start) != want[:min(len(want), limit)] || size != int64(len(want)) {
+					t.Errorf("%d bytes of %s: %q of %d, %v", limit, path, start, size, err)
+				}
 			}
 		}
 		for _, path := range []string{"none", "d", ""} {
-			if data, err := r.File(t.Context(), commit, path); err == nil {
+			if data, _, err := r.File(t.Context(), commit, path, 1<<20); err == nil {
 				t.Errorf("%q: %q", path, data)
 			}
 		}

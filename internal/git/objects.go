@@ -400,11 +400,25 @@ func (o *Objects) Sizes(oids []OID) ([]int64, error) {
 	return sizes, nil
 }
 
-// File returns the file at path in commit, as it is committed.
-func (r *Repository) File(ctx context.Context, commit OID, path string) ([]byte, error) {
-	out, err := r.Run(ctx, "cat-file", "blob", commit.String()+":"+path)
-	if err != nil {
-		return nil, fmt.Errorf("reading %q in %s: %w", path, commit.Short(), err)
+// File returns the first limit bytes of the file at path in commit, as it is
+// committed, and the size of all of it: no more is kept in memory.
+func (r *Repository) File(ctx context.Context, commit OID, path string, limit int) (start []byte, size int64, err error) {
+	h := &head{limit: limit}
+	if err := r.stream(ctx, nil, nil, h, "cat-file", "blob", commit.String()+":"+path); err != nil {
+		return nil, 0, fmt.Errorf("reading %q in %s: %w", path, commit.Short(), err)
 	}
-	return []byte(out), nil
+	return h.start, h.size, nil
+}
+
+// A head keeps the first limit bytes of what is written to it, and counts all.
+type head struct {
+	limit int
+	start []byte
+	size  int64
+}
+
+func (h *head) Write(p []byte) (int, error) {
+	h.start = append(h.start, p[:min(len(p), h.limit-len(h.start))]...)
+	h.size += int64(len(p))
+	return len(p), nil
 }

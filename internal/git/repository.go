@@ -155,15 +155,22 @@ func (r *Repository) Run(ctx context.Context, args ...string) (string, error) {
 
 // RunInput is Run with extra environment variables and a standard input.
 func (r *Repository) RunInput(ctx context.Context, env []string, stdin io.Reader, args ...string) (string, error) {
+	var stdout strings.Builder
+	err := r.stream(ctx, env, stdin, &stdout, args...)
+	return stdout.String(), err
+}
+
+// stream is RunInput that hands standard output on, and keeps nothing of it.
+func (r *Repository) stream(ctx context.Context, env []string, stdin io.Reader, stdout io.Writer, args ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	cmd := r.command(ctx, env, args...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &stdout, &stderr
+	var stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return stdout.String(), commandError(ctx, args, stderr.String(), err)
+		return commandError(ctx, args, stderr.String(), err)
 	}
-	return stdout.String(), nil
+	return nil
 }
 
 func commandError(ctx context.Context, args []string, stderr string, err error) error {

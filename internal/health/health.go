@@ -39,9 +39,10 @@ type Subject struct {
 
 	Env []string // the complete environment of command checks
 	Dir string   // their working directory
-	// File returns a file as committed. It is asked once for each check that
-	// has a BodyFile, and may be asked by several goroutines at once.
-	File func(ctx context.Context, path string) ([]byte, error)
+	// File returns the first limit bytes of a file as committed, and the size
+	// of all of it. It is asked once for each check that has a BodyFile, and
+	// may be asked by several goroutines at once.
+	File func(ctx context.Context, path string, limit int) (start []byte, size int64, err error)
 }
 
 // Result is what came of one check.

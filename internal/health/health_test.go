@@ -436,11 +436,11 @@ func TestBodyFile(t *testing.T) {
 	other := slices.Clone(big)
 	other[maxBody-1] = 'x'
 	files := map[string][]byte{"index.html": []byte("<h1>App</h1>\n"), "empty": {}, "big": big, "edge": big[:maxBody]}
-	s := Subject{File: func(ctx context.Context, path string) ([]byte, error) {
+	s := Subject{File: func(ctx context.Context, path string, limit int) ([]byte, int64, error) {
 		if content, found := files[path]; found {
-			return content, nil
+			return content[:min(len(content), limit)], int64(len(content)), nil
 		}
-		return nil, errors.New("no such file\x1b")
+		return nil, 0, errors.New("no such file\x1b")
 	}}
 	for _, test := range []struct {
 		name, file string

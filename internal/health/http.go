@@ -22,7 +22,8 @@ const (
 type page struct {
 	Check
 	contains []byte // "" for anything
-	file     []byte // what the body must equal, where there is a BodyFile
+	file     []byte // what the body must begin with, where there is a BodyFile; at most maxBody
+	size     int64  // of all of that file
 }
 
 func (c Check) newPage(ctx context.Context, s Subject) (probe, error) {
@@ -34,7 +35,7 @@ func (c Check) newPage(ctx context.Context, s Subject) (probe, error) {
 		ctx, cancel := context.WithTimeout(ctx, c.Within)
 		defer cancel()
 		var err error
-		if p.file, err = s.File(ctx, c.BodyFile); err != nil {
+		if p.file, p.size, err = s.File(ctx, c.BodyFile, maxBody); err != nil {
 			return nil, fmt.Errorf("reading %q as committed: %w", c.BodyFile, err)
 		}
 	}
@@ -129,7 +130,7 @@ func (p *page) wanted() (limit int, enough []byte) {
 	case p.BodyFile != "" && len(p.contains) > 0:
 		return maxBody, nil
 	case p.BodyFile != "":
-		return min(len(p.file)+1, maxBody), nil
+		return int(min(p.size+1, maxBody)), nil
 	case len(p.contains) > 0:
 		return maxBody, p.contains
 	}
@@ -148,14 +149,13 @@ func (p *page) compare(body []byte, length int64) string {
 	if p.BodyFile == "" {
 		return ""
 	}
-	want := p.file[:min(len(p.file), maxBody)]
-	for i := range min(len(body), len(want)) {
-		if body[i] != want[i] {
+	for i := range min(len(body), len(p.file)) {
+		if body[i] != p.file[i] {
 			return fmt.Sprintf("differs from %q as committed, first at byte %d", p.BodyFile, i+1)
 		}
 	}
-	if size := int64(len(p.file)); len(body) != len(want) || length >= 0 && length != size {
-		return fmt.Sprintf("is not as long as %q as committed, %d bytes", p.BodyFile, size)
+	if len(body) != len(p.file) || length >= 0 && length != p.size {
+		return fmt.Sprintf("is not as long as %q as committed, %d bytes", p.BodyFile, p.size)
 	}
 	return ""
 }

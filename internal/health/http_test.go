@@ -441,9 +441,9 @@ func TestReadsNoMoreThanNeeded(t *testing.T) {
 		{"redirect", page{}, 302, 201},
 		{"body", page{contains: []byte("y")}, 200, 65536},
 		{"regexp", page{Check: Check{BodyRegexp: regexp.MustCompile("x")}}, 200, 65536},
-		{"file", page{Check: Check{BodyFile: "a"}, file: []byte("xx")}, 200, 3},
-		{"file and body", page{Check: Check{BodyFile: "a"}, file: []byte("xx"), contains: []byte("x")}, 200, 65536},
-		{"big file", page{Check: Check{BodyFile: "a"}, file: make([]byte, 1<<20)}, 200, 65536},
+		{"file", page{Check: Check{BodyFile: "a"}, file: []byte("xx"), size: 2}, 200, 3},
+		{"file and body", page{Check: Check{BodyFile: "a"}, file: []byte("xx"), size: 2, contains: []byte("x")}, 200, 65536},
+		{"big file", page{Check: Check{BodyFile: "a"}, file: make([]byte, maxBody), size: 1 << 20}, 200, 65536},
 	} {
 		body := &counter{}
 		test.page.judge(t.Context(), &http.Response{StatusCode: test.status, Body: body, ContentLength: -1})

@@ -123,7 +123,7 @@ func TestWatch(t *testing.T) {
 // TestSightings is what each answer is taken for.
 func TestSightings(t *testing.T) {
 	t.Parallel()
-	file := func(context.Context, string) ([]byte, error) { return []byte("blue"), nil }
+	file := func(context.Context, string, int) ([]byte, int64, error) { return []byte("blue"), 4, nil }
 	server := newSwitching(t, "")
 	cut := "http://" + listen(t, func(conn net.Conn) {
 		request(conn)
@@ -220,7 +220,9 @@ func TestWatchEnds(t *testing.T) {
 
 func TestCannotWatch(t *testing.T) {
 	t.Parallel()
-	none := Subject{File: func(context.Context, string) ([]byte, error) { return nil, errors.New("no such file") }}
+	none := Subject{File: func(context.Context, string, int) ([]byte, int64, error) {
+		return nil, 0, errors.New("no such file")
+	}}
 	for want, test := range map[string]struct {
 		check Check
 		every time.Duration
