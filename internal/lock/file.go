@@ -17,7 +17,7 @@ type File struct{ file *os.File }
 func AcquireFile(ctx context.Context, file *os.File, what string, wait time.Duration) (*File, error) {
 	start := time.Now()
 	deadline := start.Add(max(wait, 50*time.Millisecond))
-	busy := func() *Busy { return &Busy{PID: busyDirectory(file).PID, What: what} }
+	busy := func() *Busy { return &Busy{PID: holderOf(file), What: what} }
 	if err := poll(ctx, deadline, flock(file), busy, nil); err != nil {
 		file.Close()
 		return nil, waited(err, wait, start)

@@ -81,7 +81,7 @@ func Acquire(ctx context.Context, stateDir, dir, who string, wait time.Duration,
 	}
 	l := &Lock{file: file, holder: Holder{PID: os.Getpid(), Who: who, Since: time.Now()}}
 	if dir != "" {
-		if l.dir, err = os.Open(dir); err != nil {
+		if l.dir, err = os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0); err != nil {
 			file.Close()
 			return nil, fmt.Errorf("opening the lock: %w", err)
 		}
@@ -186,13 +186,48 @@ func busyFile(file *os.File) *Busy {
 	return &Busy{Holder: &h, PID: h.PID}
 }
 
-// busyDirectory finds a holder in another repository: the kernel lists who
-// locks what, and a hook's working directory is its repository.
+// busyDirectory finds a holder in another repository: a hook's working directory
+// is its repository. Only there where the holder is of our own account: what it
+// says would be another's words.
 func busyDirectory(dir *os.File) *Busy {
+	pid := holderOf(dir)
+	busy := &Busy{PID: pid}
+	var st unix.Stat_t
+	if err := unix.Stat(fmt.Sprintf("/proc/%d", pid), &st); err != nil || int(st.Uid) != os.Geteuid() {
+		return busy
+	}
+	f, err := open(fmt.Sprintf("/proc/%d/cwd/bluegreen/%s", pid, FileName))
+	if err != nil {
+		return busy
+	}
+	defer f.Close()
+	if found := busyFile(f); found.PID == pid {
+		return found
+	}
+	return busy
+}
+
+// open opens a lock file to be read, whatever has been put in its place: it
+// follows no symlink, and waits for no FIFO and no device.
+func open(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		f.Close()
+		return nil, errors.Join(err, fmt.Errorf("%q is not a regular file", path))
+	}
+	return f, nil
+}
+
+// holderOf is the process that has a lock on f, as the kernel lists it; 0 where
+// it is not known.
+func holderOf(f *os.File) int {
 	var st unix.Stat_t
 	locks, err := os.ReadFile("/proc/locks")
-	if err != nil || unix.Fstat(int(dir.Fd()), &st) != nil {
-		return &Busy{}
+	if err != nil || unix.Fstat(int(f.Fd()), &st) != nil {
+		return 0
 	}
 	want := fmt.Sprintf("%02x:%02x:%d", unix.Major(uint64(st.Dev)), unix.Minor(uint64(st.Dev)), st.Ino)
 	for line := range strings.Lines(string(locks)) {
@@ -205,21 +240,14 @@ func busyDirectory(dir *os.File) *Busy {
 		if _, err := fmt.Sscan(fields[4], &pid); err != nil || pid <= 0 {
 			continue
 		}
-		busy := &Busy{PID: pid}
-		if f, err := os.Open(fmt.Sprintf("/proc/%d/cwd/bluegreen/%s", pid, FileName)); err == nil {
-			if found := busyFile(f); found.PID == pid {
-				busy = found
-			}
-			f.Close()
-		}
-		return busy
+		return pid
 	}
-	return &Busy{}
+	return 0
 }
 
 // Held tells who holds the lock of a state directory, nil when nobody does.
 func Held(stateDir string) *Busy {
-	f, err := os.Open(filepath.Join(stateDir, FileName))
+	f, err := open(filepath.Join(stateDir, FileName))
 	if err != nil {
 		return nil
 	}

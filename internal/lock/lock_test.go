@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -70,6 +71,12 @@ func startHolder(t *testing.T, dir, env string) *holder {
 	cmd := exec.Command(program)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), env)
+	return start(t, cmd)
+}
+
+// start starts a program that locks something, and waits until it has done so.
+func start(t *testing.T, cmd *exec.Cmd) *holder {
+	t.Helper()
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -373,6 +380,84 @@ func TestFile(t *testing.T) {
 			t.Errorf("no %s: %v", name, err)
 		}
 	}
+}
+
+// TestForeignHolder: whoever locks the web root says with its working directory
+// what we look at. Nothing there keeps a waiter beyond its time, and another
+// account's words are not repeated.
+func TestForeignHolder(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		uid    int
+		put    func(path string, pid int) error
+		holder bool
+	}{
+		"a FIFO":           {os.Geteuid(), func(path string, _ int) error { return unix.Mkfifo(path, 0o666) }, false},
+		"a symlink":        {os.Geteuid(), func(path string, _ int) error { return os.Symlink("/dev/zero", path) }, false},
+		"a lock file":      {os.Geteuid(), writeHolder, true},
+		"another account":  {65534, writeHolder, false},
+		"its FIFO":         {65534, func(path string, _ int) error { return unix.Mkfifo(path, 0o666) }, false},
+		"nothing is there": {os.Geteuid(), func(string, int) error { return nil }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if test.uid != os.Geteuid() && os.Geteuid() != 0 {
+				t.Skip("needs root, to become another account")
+			}
+			dir := publicDir(t)
+			web := filepath.Join(dir, "web")
+			if err := errors.Join(os.Mkdir(filepath.Join(dir, "bluegreen"), 0o755), os.Mkdir(web, 0o755)); err != nil {
+				t.Fatal(err)
+			}
+			pid := flockAs(t, test.uid, dir, web)
+			if err := test.put(filepath.Join(dir, "bluegreen", FileName), pid); err != nil {
+				t.Fatal(err)
+			}
+			state, done := newState(t), make(chan *Busy, 1)
+			go func() {
+				_, err := Acquire(t.Context(), state, web, "me", 0, nil)
+				b, _ := errors.AsType[*Busy](err)
+				done <- b
+			}()
+			select {
+			case b := <-done:
+				if b == nil || b.PID != pid || (b.Holder != nil) != test.holder {
+					t.Errorf("%+v, want that process %d has it", b, pid)
+				}
+			case <-time.After(30 * time.Second):
+				t.Error("it waits for what is in the place of the lock file")
+			}
+		})
+	}
+}
+
+func writeHolder(path string, pid int) error {
+	return os.WriteFile(path, fmt.Appendf(nil, `{"pid":%d,"who":"ann"}`, pid), 0o644)
+}
+
+// publicDir makes a directory that every account can look into.
+func publicDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "lock")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// flockAs has another program lock web, which is not ours, as an account.
+func flockAs(t *testing.T, uid int, dir, web string) (pid int) {
+	t.Helper()
+	cmd := exec.Command("flock", web, "sh", "-c", "echo locked; cat")
+	cmd.Dir = dir
+	if uid != os.Geteuid() {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+	}
+	return start(t, cmd).Process.Pid
 }
 
 // TestNotInherited: a program that the holder starts does not hold the lock on
