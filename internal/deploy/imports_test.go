@@ -39,7 +39,7 @@ var layers = map[string][]string{
 	"internal/install/authorized": {},
 	"internal/install/sudoers":    {},
 	"internal/journal":            {"internal/durable", "internal/git", "internal/worktree"},
-	"internal/worktree":           {"internal/durable", "internal/fault", "internal/git", "internal/index", "internal/tree"},
+	"internal/worktree":           {"internal/durable", "internal/fault", "internal/git", "internal/index", "internal/literal", "internal/tree"},
 	"internal/index":              {"internal/git", "internal/tree"},
 	"internal/health":             {"internal/command"},
 	"internal/schema":             {"internal/command"},
@@ -52,9 +52,10 @@ var layers = map[string][]string{
 	"internal/console":            {},
 	"internal/durable":            {},
 	"internal/fault":              {},
-	"internal/git":                {"internal/inflate"},
+	"internal/git":                {"internal/inflate", "internal/literal"},
 	"internal/gittest":            {},
 	"internal/inflate":            {},
+	"internal/literal":            {},
 	"internal/lock":               {},
 	"internal/profile":            {},
 	"internal/version":            {},
@@ -162,7 +163,7 @@ func TestLayers(t *testing.T) {
 	for _, pkg := range slices.Sorted(maps.Keys(layers)) {
 		measure(pkg, nil)
 	}
-	for _, leaf := range []string{"command", "config", "console", "durable", "fault", "inflate", "lock", "version"} {
+	for _, leaf := range []string{"command", "config", "console", "durable", "fault", "inflate", "literal", "lock", "version"} {
 		if height["internal/"+leaf] != 0 {
 			t.Errorf("%s is no leaf", leaf)
 		}

@@ -2,18 +2,40 @@ package git
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"bluegreen/internal/literal"
 )
 
 // A RefUpdate moves one ref from Old to New. A zero Old creates it, a zero New
 // deletes it.
 type RefUpdate struct {
-	Name     string
+	Name     string // any bytes
 	Old, New OID
+}
+
+// writtenUpdate is a RefUpdate in JSON.
+type writtenUpdate struct {
+	Name     literal.String
+	Old, New OID
+}
+
+// MarshalJSON implements json.Marshaler.
+func (u RefUpdate) MarshalJSON() ([]byte, error) {
+	return json.Marshal(writtenUpdate{literal.String(u.Name), u.Old, u.New})
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (u *RefUpdate) UnmarshalJSON(data []byte) error {
+	var w writtenUpdate
+	err := json.Unmarshal(data, &w)
+	*u = RefUpdate{string(w.Name), w.Old, w.New}
+	return err
 }
 
 // UpdateRefs moves refs in one transaction, compare-and-swap: all of them, or

@@ -7,7 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
+
+	"bluegreen/internal/git"
 )
 
 // records are what the state directory may hold, each with how it is read and
@@ -65,6 +69,44 @@ func FuzzRecords(f *testing.F) {
 			t.Fatalf("%q is read as\n%+v\nand when it is written again as\n%+v, %v", data, v, again, err)
 		}
 	})
+}
+
+// FuzzRefNames has the refs of each record have any bytes for a name: recovery
+// must move the ref that was pushed, and no other.
+func FuzzRefNames(f *testing.F) {
+	for _, name := range []string{"refs/tags/release-\xfc", "refs/tags/release-\ufffd", "refs/heads/\"\\x", "\"refs", "\x00\u2028<"} {
+		f.Add(name)
+	}
+	j := newJournal(f)
+	f.Fuzz(func(t *testing.T, name string) {
+		refs := []git.RefUpdate{{Name: name, New: oid(1, 20)}, {Name: "refs/tags/b", Old: oid(2, 32)}}
+		tr, p, m := transaction(), promotion(), migration()
+		tr.Refs, p.Refs, m.Refs = refs, refs, refs
+		if err := errors.Join(j.Begin(tr), j.RecordPromotion(p), j.RecordMigration(m)); err != nil {
+			t.Fatal(err)
+		}
+		readT, errT := j.Unfinished()
+		readP, errP := j.Promotion()
+		readM, errM := j.Migration()
+		if err := errors.Join(errT, errP, errM); err != nil {
+			t.Fatal(err)
+		}
+		for record, got := range map[string][]git.RefUpdate{"transaction": readT.Refs, "promotion": readP.Refs, "migration": readM.Refs} {
+			if !slices.Equal(got, refs) {
+				t.Errorf("the %s has %q, written were %q", record, got, refs)
+			}
+		}
+	})
+}
+
+// TestOlderRefs reads what a version wrote that knew of no names but UTF-8.
+func TestOlderRefs(t *testing.T) {
+	t.Parallel()
+	var got git.RefUpdate
+	text := `{"Name":"refs/tags/é\u2028","Old":"","New":"` + strings.Repeat("01", 20) + `"}`
+	if err := json.Unmarshal([]byte(text), &got); err != nil || got != (git.RefUpdate{Name: "refs/tags/é\u2028", New: oid(1, 20)}) {
+		t.Errorf("%+v, %v", got, err)
+	}
 }
 
 // FuzzHistory has the history be any bytes: what is recorded after them is found,

@@ -43,7 +43,8 @@ func event() Event {
 func transaction() *Transaction {
 	return &Transaction{ID: "id", Phase: Activating, Started: when, Event: event(), RefMoved: true, Held: oid(8, 32),
 		Refs: []git.RefUpdate{{Name: "refs/heads/master", Old: oid(2, 20), New: oid(1, 20)}, {Name: "refs/tags/new", New: oid(3, 32)},
-			{Name: "refs/heads/<&>\u2028é", Old: oid(2, 20)}},
+			{Name: "refs/heads/<&>\u2028é", Old: oid(2, 20)},
+			{Name: "refs/tags/release-\xfc", New: oid(1, 20)}},
 		Deployed: deployed(),
 		Work: worktree.Record{Directory: "/var/www/caf\xe9", Tree: oid(4, 20), Operations: []worktree.Operation{
 			{Kind: worktree.Put, Path: "bad\xff/\"quoted\"", Slot: "0", Inode: 1<<63 + 1},

@@ -1,12 +1,8 @@
 package worktree
 
 import (
-	"bytes"
-	"strconv"
-	"strings"
-	"unicode/utf8"
-
 	"bluegreen/internal/git"
+	"bluegreen/internal/literal"
 )
 
 // A Record describes a staged deployment. It goes into the journal before the
@@ -54,25 +50,5 @@ type Operation struct {
 	Birth int64  `json:"birth,omitempty"` // of that inode, in ns: its number may be used again
 }
 
-// A Path is a name of the filesystem: any bytes. In JSON, which has no bytes,
-// one that is not UTF-8 is written as a Go string literal.
-type Path string
-
-// MarshalText implements encoding.TextMarshaler.
-func (p Path) MarshalText() ([]byte, error) {
-	if utf8.ValidString(string(p)) && !strings.HasPrefix(string(p), `"`) {
-		return []byte(p), nil
-	}
-	return strconv.AppendQuoteToASCII(nil, string(p)), nil
-}
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (p *Path) UnmarshalText(text []byte) error {
-	if !bytes.HasPrefix(text, []byte(`"`)) {
-		*p = Path(text)
-		return nil
-	}
-	plain, err := strconv.Unquote(string(text))
-	*p = Path(plain)
-	return err
-}
+// A Path is a name of the filesystem: any bytes.
+type Path = literal.String
