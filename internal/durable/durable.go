@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -72,7 +73,8 @@ func Remove(path string) error {
 
 // AppendLine adds line and a newline to the file at path, durably. A line that
 // a crash cut short is ended first, so that it spoils no other; one for which
-// there is no room leaves nothing behind.
+// there is no room leaves nothing behind. While others append it waits, but not
+// for long: who reads the file may lock it.
 func AppendLine(path string, line []byte) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -92,13 +94,14 @@ func AppendLine(path string, line []byte) error {
 	return nil
 }
 
+// patience is how long another process may have a file to itself that is appended
+// to: far above what it takes to add a line.
+const patience = 5 * time.Second
+
 // appendAlone adds the line while nobody else does: what others have half written
 // would look cut short, and what is taken back could be theirs.
 func appendAlone(f *os.File, line []byte) (first bool, err error) {
-	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
-	}
-	if err != nil {
+	if err := flock(f, patience); err != nil {
 		return false, err
 	}
 	defer unix.Flock(int(f.Fd()), unix.LOCK_UN)
@@ -119,6 +122,23 @@ func appendAlone(f *os.File, line []byte) (first bool, err error) {
 		return false, errors.Join(err, f.Truncate(end))
 	}
 	return end == 0, nil
+}
+
+// flock locks f, waiting up to wait.
+func flock(f *os.File, wait time.Duration) error {
+	deadline := time.Now().Add(wait)
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return err
+		case !time.Now().Before(deadline):
+			return fmt.Errorf("another process keeps it locked for longer than %s", wait)
+		}
+		time.Sleep(pause)
+	}
 }
 
 // SyncDir makes the names in the directory at path durable.

@@ -235,6 +235,30 @@ func TestAppendLine(t *testing.T) {
 	}
 }
 
+// TestAppendLocked: who keeps the log locked keeps nobody waiting for ever.
+func TestAppendLocked(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "log")
+	put(t, path, "a\n")
+	reader, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if err := unix.Flock(int(reader.Fd()), unix.LOCK_SH); err != nil {
+		t.Fatal(err)
+	}
+	if err := AppendLine(path, []byte("b")); err == nil || !strings.Contains(err.Error(), "another process keeps it locked for longer than 5s") || content(t, path) != "a\n" {
+		t.Errorf("while it is locked: %v", err)
+	}
+	if err := unix.Flock(int(reader.Fd()), unix.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	if err := AppendLine(path, []byte("c")); err != nil || content(t, path) != "a\nc\n" {
+		t.Errorf("after that: %v", err)
+	}
+}
+
 // TestAppendTogether: lines of several writers do not mix.
 func TestAppendTogether(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
