@@ -26,8 +26,10 @@ func CleanUp(path string) error {
 
 // WriteFile replaces the file at path with what write produces, mode perm less
 // the umask. After it returns nil the new content is there also after a power
-// cut; after an error, or a crash at any moment, the old file is untouched.
-// One process at a time may write one path.
+// cut; after a crash at any moment there is the old file or the new one, whole.
+// After an error the old file is untouched, but for one: where the directory
+// cannot be synced the new file is in place, and the error says so. One process at
+// a time may write one path.
 func WriteFile(path string, perm os.FileMode, write func(io.Writer) error) error {
 	temp := path + suffix
 	if err := writeSynced(temp, perm, write); err != nil {
@@ -38,7 +40,10 @@ func WriteFile(path string, perm os.FileMode, write func(io.Writer) error) error
 		os.Remove(temp)
 		return fmt.Errorf("writing %q: %w", path, err)
 	}
-	return SyncDir(filepath.Dir(path))
+	if err := SyncDir(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("writing %q: it is in place, and may be the old one again after a power cut: %w", path, err)
+	}
+	return nil
 }
 
 func writeSynced(path string, perm os.FileMode, write func(io.Writer) error) error {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -145,6 +146,31 @@ func TestWriteFileReplaces(t *testing.T) {
 	}
 	if old, err := io.ReadAll(f); err != nil || string(old) != "old\n" {
 		t.Errorf("the old file holds %q, %v", old, err)
+	}
+}
+
+// TestNotSynced: where only the directory cannot be synced, the new file is in
+// place, and the error says so.
+func TestNotSynced(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "durable")
+	if err == nil {
+		err = os.Chmod(dir, 0o333) // who may not read it cannot sync it
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "file")
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // it ends with this goroutine
+		unix.Setfsuid(65534)   // root may read everything; for others it does nothing
+		done <- WriteFile(path, 0o600, text("new\n"))
+	}()
+	err = <-done
+	if !errors.Is(err, syscall.EACCES) || !strings.Contains(err.Error(), "it is in place") || content(t, path) != "new\n" {
+		t.Errorf("%v", err)
 	}
 }
 
