@@ -261,7 +261,10 @@ func (w *Worktree) plan(ctx context.Context, objects *git.Objects, source Source
 	if p.splits, err = w.splits(ctx, p); err != nil {
 		return nil, err
 	}
-	return p, w.measure(objects, p)
+	if err := w.measure(objects, p); err != nil {
+		return p, err
+	}
+	return p, p.checkTargets()
 }
 
 // compare lists what turns the web root into the tree of the plan. Where the

@@ -79,6 +79,8 @@ func TestRefused(t *testing.T) {
 		{"symlink to itself", raw(t, repo, "120000", "a", link("a")), nil, "circle"},
 		{"empty symlink", raw(t, repo, "120000", "a", link("")), nil, "no target"},
 		{"long symlink", raw(t, repo, "120000", "a", link(strings.Repeat("x/", 2100))), nil, "4095"},
+		{"long symlink, with any", raw(t, repo, "120000", "a", link(strings.Repeat("x/", 2048))), func(w *Worktree) { w.Symlinks, w.MaxBytes = "any", 1e6 },
+			`symlink "a" is longer than the 4095 bytes that the kernel takes`},
 		{"any symlink", raw(t, repo, "120000", "a", link("old"), "100644", "old", blob), func(w *Worktree) { w.Symlinks = "none" }, "symlinks = \"none\""},
 	}
 	for _, verify := range []bool{false, true} {

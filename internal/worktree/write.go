@@ -224,6 +224,21 @@ func (s *Staged) writeOne(at place, write *Write, content func(io.Writer) error)
 	return nil
 }
 
+// maxTarget is the longest target of a symlink that the kernel takes, in bytes.
+const maxTarget = 4095
+
+// checkTargets refuses symlinks that cannot be made, by the sizes that the plan has
+// measured: their targets are read into memory.
+func (p *Plan) checkTargets() error {
+	for i := range p.Writes {
+		write := &p.Writes[i]
+		if p.conversions.mode(write.Mode) == tree.Symlink && write.size > maxTarget {
+			return fmt.Errorf("refusing the tree: symlink %q is longer than the %d bytes that the kernel takes", write.Path, maxTarget)
+		}
+	}
+	return nil
+}
+
 func (p place) makeSymlink(st *unix.Stat_t, content func(io.Writer) error) error {
 	var target strings.Builder
 	if err := content(&target); err != nil {
