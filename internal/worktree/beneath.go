@@ -215,18 +215,43 @@ func birth(fd int, name string) int64 {
 func isDir(st *unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFDIR }
 
 // maxSyncedDirs is up to how many directories are made durable one by one;
-// beyond it one syncfs is cheaper.
+// beyond it one syncfs for each of their filesystems is cheaper.
 const maxSyncedDirs = 16
 
 // syncDirs makes the entries of directories durable. A directory that is gone
 // again has nothing to lose.
 func (r *root) syncDirs(dirs map[string]bool) error {
 	if len(dirs) > maxSyncedDirs {
-		if err := unix.Syncfs(r.fd); err != nil {
-			return fmt.Errorf("syncing the filesystem of %q: %w", r.path, err)
+		return r.syncFilesystems(dirs, unix.Syncfs)
+	}
+	return r.eachDir(dirs, func(dir string, fd int) error {
+		if err := unix.Fsync(fd); err != nil {
+			return fmt.Errorf("syncing directory %q: %w", dir, err)
 		}
 		return nil
-	}
+	})
+}
+
+// syncFilesystems syncs each filesystem that directories are on once: others than
+// the root's may be mounted below it.
+func (r *root) syncFilesystems(dirs map[string]bool, sync func(fd int) error) error {
+	synced := map[uint64]bool{}
+	return r.eachDir(dirs, func(dir string, fd int) error {
+		var st unix.Stat_t
+		err := unix.Fstat(fd, &st)
+		if err == nil && !synced[st.Dev] {
+			synced[st.Dev] = true
+			err = sync(fd)
+		}
+		if err != nil {
+			return fmt.Errorf("syncing the filesystem of %q: %w", filepath.Join(r.path, dir), err)
+		}
+		return nil
+	})
+}
+
+// eachDir opens each of the directories that is there for do.
+func (r *root) eachDir(dirs map[string]bool, do func(dir string, fd int) error) error {
 	for dir := range dirs {
 		fd, err := r.openDir(dir)
 		if isAbsent(err) {
@@ -235,10 +260,10 @@ func (r *root) syncDirs(dirs map[string]bool) error {
 		if err != nil {
 			return err
 		}
-		err = unix.Fsync(fd)
+		err = do(dir, fd)
 		unix.Close(fd)
 		if err != nil {
-			return fmt.Errorf("syncing directory %q: %w", dir, err)
+			return err
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package worktree
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -62,5 +63,44 @@ func TestUndoWithoutDirectory(t *testing.T) {
 	}
 	if _, err := os.Lstat(filepath.Join(w.Dir, "d/e/g")); err == nil {
 		t.Error("what was created, and removed, is there")
+	}
+}
+
+// TestSyncFilesystems: each filesystem below a root that was written to is synced,
+// once, also those that are mounted there.
+func TestSyncFilesystems(t *testing.T) {
+	t.Parallel()
+	r, err := openRoot("/")
+	must(t, err)
+	defer r.close()
+	dirs := map[string]bool{"": true, "none/there": true}
+	want := map[uint64]bool{}
+	for _, dir := range []string{"", "usr", "usr/bin", "dev", "proc", "proc/sys", "sys"} {
+		var st unix.Stat_t
+		if err := unix.Stat("/"+dir, &st); err == nil {
+			dirs[dir], want[st.Dev] = true, true
+		}
+	}
+	if len(want) < 2 {
+		t.Skip("nothing is mounted below /")
+	}
+	got := map[uint64]int{}
+	must(t, r.syncFilesystems(dirs, func(fd int) error {
+		var st unix.Stat_t
+		err := unix.Fstat(fd, &st)
+		got[st.Dev]++
+		return err
+	}))
+	for dev := range want {
+		if got[dev] != 1 {
+			t.Errorf("filesystem %#x was synced %d times", dev, got[dev])
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%d filesystems were synced, want %d", len(got), len(want))
+	}
+	broken := func(int) error { return unix.EIO }
+	if err := r.syncFilesystems(dirs, broken); !errors.Is(err, unix.EIO) {
+		t.Errorf("a disk that fails: %v", err)
 	}
 }
