@@ -2,9 +2,11 @@ package console
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"regexp"
 	"strings"
 	"sync"
@@ -381,6 +383,31 @@ func TestEscape(t *testing.T) {
 			t.Errorf("Escape(%q) = %q, want %q", c.in, got, c.want)
 		}
 	}
+}
+
+// FuzzEscapeJSON: of what is said in JSON nothing acts on a terminal, and it says
+// the same.
+func FuzzEscapeJSON(f *testing.F) {
+	for _, c := range escapes {
+		f.Add(c.in)
+	}
+	f.Add("del\x7f \u0085 \U000e0041 <&>\"\\")
+	f.Fuzz(func(t *testing.T, in string) {
+		text, err := json.MarshalIndent(map[string][]string{in: {in}}, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := EscapeJSON(text)
+		for _, r := range string(out) {
+			if r != '\n' && !unicode.IsPrint(r) {
+				t.Errorf("EscapeJSON(%q) = %q has %q", text, out, r)
+			}
+		}
+		var want, got map[string][]string
+		if err := errors.Join(json.Unmarshal(text, &want), json.Unmarshal(out, &got)); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("EscapeJSON(%q) = %q says %q, %v", text, out, got, err)
+		}
+	})
 }
 
 func FuzzEscape(f *testing.F) {

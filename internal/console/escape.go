@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -42,4 +43,23 @@ func Escape(s string) string {
 		i += size
 	}
 	return b.String()
+}
+
+// EscapeJSON does so for a JSON text, whose values stay the same: what JSON lets
+// stand as it is in strings, C1 and what reorders text among it, is spelled out.
+func EscapeJSON(text []byte) []byte {
+	var out []byte
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		switch high, low := utf16.EncodeRune(r); {
+		case r < 0x7f || unicode.IsPrint(r): // there is no control character but between values
+			out = append(out, text[:size]...)
+		case r <= 0xffff:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		default:
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		}
+		text = text[size:]
+	}
+	return out
 }

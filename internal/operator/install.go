@@ -187,7 +187,7 @@ func (a *app) work(c *cobra.Command, w *install.Work, dry bool) error {
 	n, last := 0, ""
 	show := func(s install.Step, change install.Change) {
 		if s.Name != last {
-			fmt.Fprintf(a.Stdout, "%s: %s\n", s.Name, s.Reason)
+			fmt.Fprintf(a.Stdout, "%s: %s\n", s.Name, console.Escape(s.Reason))
 		}
 		last = s.Name
 		fmt.Fprintf(a.Stdout, "  %s\n", console.Escape(change.What))

@@ -2,6 +2,7 @@ package operator
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"bluegreen/internal/console"
 	"bluegreen/internal/deploy"
 	"bluegreen/internal/environment"
 	"bluegreen/internal/git"
@@ -428,5 +430,24 @@ func TestLiveSince(t *testing.T) {
 	}
 	if got := liveSince(nil, ip, "blue"); !got.IsZero() {
 		t.Errorf("no history says %s", got)
+	}
+}
+
+// TestPrintJSON: what others have written, such as a reason in the history, does
+// nothing to the terminal, and stays what it is.
+func TestPrintJSON(t *testing.T) {
+	t.Parallel()
+	const reason = "\u009b31m \u202egpj\x7f \U000e0041 caf\u00e9"
+	var out strings.Builder
+	a := &app{Program: Program{Stdout: &out}, console: console.New(io.Discard)}
+	if err := a.printJSON([]journal.Event{{Reason: reason}}); err != nil {
+		t.Fatal(err)
+	}
+	if want := `"reason": "\u009b31m \u202egpj\u007f \udb40\udc41 café",`; !strings.Contains(out.String(), want) {
+		t.Errorf("%q has no %s", out.String(), want)
+	}
+	var events []journal.Event
+	if err := json.Unmarshal([]byte(out.String()), &events); err != nil || len(events) != 1 || events[0].Reason != reason {
+		t.Errorf("%+v, %v", events, err)
 	}
 }

@@ -3,10 +3,12 @@ package operator
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"bluegreen/internal/console"
 	"bluegreen/internal/deploy"
 	"bluegreen/internal/environment"
 	"bluegreen/internal/git"
@@ -93,9 +95,12 @@ func (a *app) statusCommand() *cobra.Command {
 
 func (a *app) printJSON(v any) error {
 	a.console.Flush(patience)
-	out := json.NewEncoder(a.Stdout)
-	out.SetIndent("", "  ")
-	return out.Encode(v)
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.Stdout, "%s\n", console.EscapeJSON(text))
+	return err
 }
 
 func known(oid git.OID) *git.OID {
