@@ -21,7 +21,9 @@ import (
 const DirName = "bluegreen"
 
 // A Journal is a repository's state directory. Only the holder of its lock may
-// write to it, but for the history, to which anybody may append.
+// write to it, but for the history, to which anybody may append, the notes that the
+// hooks of a push leave each other (push-*.json), and directories that are in use
+// for a moment (scratch-*).
 type Journal struct {
 	Dir string
 }

@@ -11,9 +11,10 @@ import (
 // A File lock is a flock on one file or directory. Who may open it may hold it.
 type File struct{ file *os.File }
 
-// AcquireFile locks an open file, waiting up to wait, and closes it with the
-// lock, also where that stays taken, which gives a *Busy. what says what the
-// holder does. Children do not inherit it.
+// AcquireFile locks an open file, waiting up to wait. It takes ownership of file:
+// Release closes it, and so does a failed AcquireFile. A lock still taken after
+// wait gives a *Busy that calls it what. file must be close-on-exec: a child that
+// inherits it would hold the lock on.
 func AcquireFile(ctx context.Context, file *os.File, what string, wait time.Duration) (*File, error) {
 	start := time.Now()
 	deadline := start.Add(max(wait, 50*time.Millisecond))

@@ -72,8 +72,8 @@ const FileName = "lock"
 
 // Acquire locks the state directory and the web root dir ("" where there is
 // none), waiting up to wait. The order of waiters is not kept: whoever acquires
-// must read again what it decided on. waiting, which may be nil, is called
-// once, when the lock is found held.
+// must read again what it decided on. waiting, which may be nil, is called at
+// most once for each of the two, when that is found held.
 func Acquire(ctx context.Context, stateDir, dir, who string, wait time.Duration, waiting func(*Busy)) (*Lock, error) {
 	file, err := os.OpenFile(filepath.Join(stateDir, FileName), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {

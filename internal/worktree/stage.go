@@ -40,10 +40,10 @@ type Staged struct {
 	stages []*root // opened, as in Record.Stages
 }
 
-// Stage writes what p changes beside the web root and makes it durable, with
-// everything else on its filesystem. progress, which may be nil, is told how
-// many files are done, from several goroutines. When Stage fails nothing is
-// left behind; when the process dies, CleanUp removes what it wrote.
+// Stage writes what p changes beside the web root and, unless Unsynced, makes it
+// durable. progress, which may be nil, is told how many files are done, from
+// several goroutines. After an error it removes what it wrote, as far as it can;
+// CleanUp removes the rest, and what is left when the process dies.
 func (w *Worktree) Stage(ctx context.Context, p *Plan, id string, progress func(done int)) (*Staged, error) {
 	s := &Staged{worktree: w, plan: p, Warnings: slices.Clone(p.said), singles: map[int]int{}, id: id, Record: Record{Directory: Path(w.Dir), Tree: p.Tree,
 		Root: p.source.Root, Subdirectory: Path(p.source.Dir)}}
