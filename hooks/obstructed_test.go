@@ -221,6 +221,45 @@ func TestPushRecovers(t *testing.T) {
 	}
 }
 
+// TestStoredPushRecovers: a push that is only stored settles what a crash
+// interrupted, too, in whichever hook comes first; where that is not possible it is
+// stored, and a warning says what is unfinished.
+func TestStoredPushRecovers(t *testing.T) {
+	t.Parallel()
+	for _, hooks := range [][]string{allHooks, {"post-receive"}, {"proc-receive"}} {
+		t.Run(strings.Join(hooks, " "), func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t, "", "", hooks...)
+			old := s.commit(map[string]string{"page": "1"})
+			s.pushed("master")
+			next := s.commit(map[string]string{"page": "2"})
+			s.run(s.dev, "git", "push", "-q", "srv", "HEAD:refs/heads/side")
+			s.status(s.noteSteps(), s.git, "bluegreen", "deploy", next)
+			die := s.stepOf("activate put")
+			s.status(nil, s.git, "bluegreen", "deploy", old)
+			s.status([]string{die}, s.git, "bluegreen", "deploy", next)
+			if got := s.read("www/page"); got != "2" {
+				t.Fatalf("it did not die amid the deployment: the page is %q", got)
+			}
+			away := damages("bluegreen/deployed.json")(s)
+			status, out := s.push(nil, "HEAD:refs/tags/v1")
+			if status != 0 || s.ref("refs/tags/v1") != next || !strings.Contains(out, "warning: an interrupted deployment could not be recovered: ") ||
+				!strings.Contains(out, "is damaged") || !strings.Contains(out, "hint: on the server: keep a copy of that record") {
+				t.Errorf("it cannot be recovered: status %d\n%s", status, out)
+			}
+			away()
+			status, out = s.push(nil, "HEAD:refs/tags/v2")
+			if status != 0 || !strings.Contains(out, "the deployment of "+next[:7]+" that was interrupted at") {
+				t.Errorf("status %d\n%s", status, out)
+			}
+			s.settled(old)
+			if d := diff(s.fresh(old), s.web(false)); d != "" {
+				t.Errorf("the web root is not as before:\n%s", d)
+			}
+		})
+	}
+}
+
 // TestOldTreeUnknown: where it cannot be told any more what the branch put into the
 // web root before, the gate looks at all of what is pushed.
 func TestOldTreeUnknown(t *testing.T) {

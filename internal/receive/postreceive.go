@@ -50,6 +50,7 @@ func (r *after) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.settleStored(ctx, decisions)
 	broken := r.refusedBefore(decisions)
 	for _, d := range decisions {
 		if _, action := r.env.Rules().Tag(d.Ref); action != policy.Store {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"bluegreen/internal/console"
@@ -12,7 +11,6 @@ import (
 	"bluegreen/internal/environment"
 	"bluegreen/internal/git"
 	"bluegreen/internal/journal"
-	"bluegreen/internal/lock"
 	"bluegreen/internal/policy"
 	"bluegreen/internal/schema"
 	"bluegreen/internal/worktree"
@@ -138,14 +136,13 @@ func (g *gate) run(ctx context.Context) error {
 		return err
 	}
 	decisions, err := g.decide(ctx)
+	if unsettled := g.recover(ctx, decisions); err == nil {
+		err = unsettled
+	}
 	if err != nil {
 		if !g.options.Plan {
 			g.refuseBranch(err)
 		}
-		return err
-	}
-	if err := g.recover(ctx, decisions); err != nil {
-		g.refuseBranch(err)
 		return err
 	}
 	for _, d := range decisions {
@@ -203,39 +200,24 @@ func (g *gate) refuseBranch(err error) {
 	}
 }
 
-// recover settles what a crash interrupted, unless a deployment is running, or
-// nothing in the push depends on it.
+// recover settles what a crash interrupted, whatever the push is. Where that is not
+// possible only what git stores goes on, or what proc-receive refuses by itself.
 func (g *gate) recover(ctx context.Context, decisions []policy.Decision) error {
-	if !slices.ContainsFunc(decisions, func(d policy.Decision) bool { return d.Action != policy.Store && d.Action != policy.Refuse }) {
-		return nil
-	}
-	t, broken := g.env.Journal.Unfinished()
-	moving, alsoBroken := g.env.Journal.Promotion()
-	migrating, thirdBroken := g.env.Journal.Migration()
-	whole := errors.Join(broken, alsoBroken, thirdBroken) == nil
-	if whole && t == nil && moving == nil && migrating == nil || lock.Held(g.env.Journal.Dir) != nil {
-		return nil
-	}
-	ctx, stop := untilTerminated(ctx)
-	defer stop()
-	// Not in quarantine, where git moves no ref: what was interrupted is about
-	// objects that are stored.
-	env, err := g.process.outside().open(g.console)
-	if err != nil {
-		return err
-	}
-	session, err := env.Begin(ctx, "pre-receive", 0)
-	var unknown *deploy.Unknown
+	err := g.settle(ctx)
 	switch {
 	case err == nil:
-		session.End()
-	case errors.As(err, &unknown):
-		taken, takenErr := procReceiveTakes(ctx, g.env.Repo, g.updates)
-		if takenErr != nil || !taken {
-			return err
-		}
+		return nil
+	case storesOnly(decisions):
+		g.warnUnfinished(err)
+		return nil
+	case !errors.As(err, new(*deploy.Unknown)):
+		return nil // the hook that deploys says what is wrong
 	}
-	return nil // a deployment is running, or the hook that deploys says what is wrong
+	taken, takenErr := procReceiveTakes(ctx, g.env.Repo, g.updates)
+	if takenErr != nil || !taken {
+		return err
+	}
+	return nil
 }
 
 // admit refuses an update that policy forbids, or a commit that must not be

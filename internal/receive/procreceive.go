@@ -137,6 +137,7 @@ func (r *processor) run(ctx context.Context) error {
 	if r.decisions, err = r.decide(ctx); err != nil {
 		return err
 	}
+	r.settleStored(ctx, r.decisions)
 	if r.options.Plan {
 		if err := r.printPlan(ctx, r.decisions); err != nil {
 			return err
