@@ -299,6 +299,37 @@ func TestLockHeld(t *testing.T) {
 	s.holds(two)
 }
 
+// TestLockHeldDropIn: with post-receive alone git has moved the ref before the lock
+// is waited for, and pushing again would do nothing: the hint says what does.
+func TestLockHeldDropIn(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "", "", "post-receive")
+	s.commit(map[string]string{"page": "one"})
+	s.pushed("master")
+	g := s.newGate()
+	s.configure("lock_wait = \"0s\"\n" + g.asCheck() + "[promotion]\nprovider = \"command\"\nowner = [\"echo\", \"green\"]\nassign = [\"false\", \"{to}\"]\n")
+	s.commit(map[string]string{"page": "two"})
+	first, _ := s.start("master")
+	g.wait()
+	three := s.commit(map[string]string{"page": "three"})
+	_, out := s.push(nil, "master")
+	for _, want := range []string{"hint: when that is over, run \"bluegreen deploy master\" on the server",
+		"error: " + three[:7] + " is not deployed, the web root is as it was: another deployment is running: ada"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it does not say %q:\n%s", want, out)
+		}
+	}
+	if event := s.last(); event["result"] != "refused" || event["commit"] != three {
+		t.Errorf("the history says %v", event)
+	}
+	_, out = s.push(nil, "HEAD:refs/tags/release-1")
+	if !strings.Contains(out, "hint: git has stored the tag: run \"bluegreen promote\" on the server, or push a new tag") || !strings.Contains(out, "error: another deployment is running: ada") {
+		t.Errorf("of the tag it says\n%s", out)
+	}
+	g.pass()
+	first.Wait()
+}
+
 // TestSharedDirectory has two repositories deploy into one directory, which one
 // of them knows by another name: one at a time.
 func TestSharedDirectory(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 
 	"bluegreen/internal/console"
 	"bluegreen/internal/deploy"
+	"bluegreen/internal/lock"
 	"bluegreen/internal/policy"
 )
 
@@ -148,10 +149,23 @@ func afterFailure(tag string, action policy.Action, broken error) *deploy.Failur
 	return &deploy.Failure{Refused: true, Reason: fmt.Sprintf("%q does not %s: the %s of the same push failed", tag, verb, part)}
 }
 
+// asFailure makes a failure of an error that hints can be added to, nil of one
+// whose outcome is unknown. Pushing again later, as one who waited for the lock is
+// told, does nothing once git has moved the ref.
+func asFailure(err error) *deploy.Failure {
+	if fail, ok := err.(*deploy.Failure); ok || err == nil {
+		return fail
+	}
+	if busy := (*lock.Busy)(nil); errors.As(err, &busy) {
+		return &deploy.Failure{Refused: true, Reason: busy.Error()}
+	}
+	return nil
+}
+
 // withHint says how to try again, since git has nothing left to push.
 func withHint(err error, how string) error {
-	fail, ok := err.(*deploy.Failure)
-	if !ok {
+	fail := asFailure(err)
+	if fail == nil {
 		return err
 	}
 	again := *fail
@@ -231,7 +245,7 @@ func (r *after) deploy(ctx context.Context, d policy.Decision) error {
 	session, err := r.env.Begin(ctx, pusher, r.wait())
 	if err != nil {
 		r.refuse(d, reason(err))
-		return err
+		return r.notDeployed(err, d)
 	}
 	defer session.End()
 	// While this push waited, another one may have moved the branch on, and
@@ -269,14 +283,18 @@ func (p *push) reportDeployed(done *deploy.Outcome) {
 
 // notDeployed says how to try again, since git has nothing left to push.
 func (r *after) notDeployed(err error, d policy.Decision) error {
-	fail, ok := err.(*deploy.Failure)
-	if !ok {
+	fail := asFailure(err)
+	if fail == nil {
 		return err
 	}
 	again := *fail
 	again.Reason = fmt.Sprintf("%s is not deployed, the web root is as it was: %s", d.New.Short(), fail.Reason)
-	if again.Hint == "" {
-		again.Hint = fmt.Sprintf("push a commit that mends it, or run %q on the server to try this one again", "bluegreen deploy "+r.env.Rules().Branch)
+	command := fmt.Sprintf("run %q on the server", "bluegreen deploy "+r.env.Rules().Branch)
+	switch {
+	case errors.As(err, new(*lock.Busy)):
+		again.Hint = "when that is over, " + command
+	case again.Hint == "":
+		again.Hint = "push a commit that mends it, or " + command + " to try this one again"
 	}
 	return &again
 }
