@@ -130,7 +130,7 @@ func leftovers(gitDir, www string) ([]string, error) {
 			switch name := e.Name(); {
 			case name == "releases":
 			case name == "lock" || name == "history.jsonl" || name == "deployed.json":
-			case strings.HasPrefix(name, "push-"): // see notes.txtar
+			case strings.HasPrefix(strings.TrimPrefix(name, "new-"), "push-"): // see notes.txtar
 			default:
 				left = append(left, "bluegreen/"+name)
 			}

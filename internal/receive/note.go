@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"bluegreen/internal/command"
 )
@@ -27,7 +28,12 @@ type note struct {
 	Failed string `json:"failed,omitempty"`
 }
 
-const notePrefix = "push-"
+const (
+	notePrefix    = "push-"
+	newNotePrefix = "new-push-" // of one that is being written
+	// noteWriting is longer than writing a note takes.
+	noteWriting = time.Hour
+)
 
 func (p *push) notePath() string {
 	return filepath.Join(p.env.Journal.Dir, notePrefix+strconv.Itoa(receiver(p.process.Parent))+".json")
@@ -83,6 +89,9 @@ func (g *gate) leaveNote(ctx context.Context) error {
 	return g.writeNote(n)
 }
 
+// writeNote puts the note into its place whole: the hooks of other pushes look at
+// it at any moment. Nothing makes it durable: a power cut ends the push, too, and
+// what is left of its note is removed later.
 func (p *push) writeNote(n *note) error {
 	n.Parent = receiver(p.process.Parent)
 	n.Started = processStart(n.Parent)
@@ -90,10 +99,16 @@ func (p *push) writeNote(n *note) error {
 	if err == nil {
 		err = p.env.Journal.Make()
 	}
+	path := p.notePath()
+	written := filepath.Join(filepath.Dir(path), newNotePrefix+strings.TrimPrefix(filepath.Base(path), notePrefix))
 	if err == nil {
-		err = os.WriteFile(p.notePath(), data, 0o600)
+		err = os.WriteFile(written, data, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(written, path)
 	}
 	if err != nil {
+		os.Remove(written)
 		return fmt.Errorf("leaving a note for the other hooks: %w", err)
 	}
 	return nil
@@ -158,21 +173,36 @@ func (r *processor) leaveOutcome(ctx context.Context) {
 	}
 }
 
-// dropOldNotes removes the notes of pushes that ended without a post-receive.
+// dropOldNotes removes the notes of pushes that ended without a post-receive, and
+// what a crash has left of writing one.
 func (p *push) dropOldNotes() {
 	entries, err := os.ReadDir(p.env.Journal.Dir)
 	if err != nil {
 		return
 	}
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), notePrefix) {
-			continue
-		}
-		path := filepath.Join(p.env.Journal.Dir, e.Name())
-		var n note
-		data, err := os.ReadFile(path)
-		if err == nil && (json.Unmarshal(data, &n) != nil || n.Started != processStart(n.Parent)) {
+		if path := filepath.Join(p.env.Journal.Dir, e.Name()); isOldNote(path) {
 			os.Remove(path)
 		}
 	}
+}
+
+// isOldNote tells whether the file at path is a note that nobody needs any more.
+// One that cannot be understood may be in the making.
+func isOldNote(path string) bool {
+	name := filepath.Base(path)
+	if strings.HasPrefix(name, notePrefix) {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return false
+		}
+		var n note
+		if json.Unmarshal(data, &n) == nil {
+			return n.Started != processStart(n.Parent)
+		}
+	} else if !strings.HasPrefix(name, newNotePrefix) {
+		return false
+	}
+	st, err := os.Lstat(path)
+	return err == nil && time.Since(st.ModTime()) > noteWriting
 }
