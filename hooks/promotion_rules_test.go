@@ -135,9 +135,17 @@ func (s *server) since(n int) (events []string) {
 	return events
 }
 
-// matches checks that the last line of the hooks matches a pattern.
+// matches checks that the last line of the hooks matches a pattern, and that no error
+// comes twice in a row.
 func (c *cloud) matches(out, last string) {
 	c.Helper()
+	before := ""
+	for line := range strings.Lines(out) {
+		if line == before && strings.HasPrefix(line, "remote: error: ") {
+			c.Errorf("twice in a row: %s", line)
+		}
+		before = line
+	}
 	if !regexp.MustCompile(last).MatchString(lastLine(out)) {
 		c.Errorf("the last line is %q, want %q\n%s", lastLine(out), last, out)
 	}

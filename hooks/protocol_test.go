@@ -86,7 +86,7 @@ func TestProcReceiveProtocol(t *testing.T) {
 		"cut off":                       {packets("version=1\x00")[:9], 1, nil, "unexpected EOF"},
 		"another version":               {packets("version=2\x00push-options", ""), 1, nil, `git speaks "version=2"`},
 		"an escape for a version":       {packets("\x1b[31mversion", ""), 1, nil, `git speaks "\x1b[31mversion"`},
-		"no greeting":                   {packets(""), 1, nil, "flush"},
+		"no greeting":                   {packets(""), 1, nil, "error: git sends proc-receive no greeting\n"},
 		"a greeting that goes on":       {packets("version=1\x00", "more", ""), 1, nil, "does not end"},
 		"only a greeting":               {hello, 1, []string{}, "EOF"},
 		"cut off in the commands":       {hello + packets(forward)[:30], 1, []string{}, "unexpected EOF"},

@@ -60,7 +60,7 @@ var inputs = []struct {
 	{"NUL", zero40 + " " + ones + " refs/heads/a\x00\n", nil, "is not a ref"},
 	{"twice", zero40 + " " + ones + " refs/heads/a\n" + ones + " " + twos + " refs/heads/a\n", nil, `"refs/heads/a" is in the push twice`},
 	{"a ref of 4 KiB", zero40 + " " + ones + " refs/heads/" + strings.Repeat("a", 4096) + "\n", nil, "is not a ref"},
-	{"a line of 1 MiB", strings.Repeat("a", 1<<20), nil, "line 1"},
+	{"a line of 1 MiB", strings.Repeat("a", 1<<20), nil, "line 1 is longer than 8192 bytes"},
 }
 
 func refsOf(updates []policy.Update) []string {

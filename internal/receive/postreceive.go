@@ -20,6 +20,10 @@ func PostReceive(ctx context.Context, p *Process, c *console.Console) int {
 	if err := r.run(ctx); err != nil {
 		r.report.add(failed(err))
 	}
+	// Who has said nothing, or worse, has not hidden it.
+	if len(r.report.outcomes) > 0 && r.report.worst() < failure && r.earlier != "" {
+		r.report.add(outcome{level: failure, text: r.earlier})
+	}
 	r.report.print(c)
 	if r.report.worst() == failure {
 		return 1
@@ -30,6 +34,7 @@ func PostReceive(ctx context.Context, p *Process, c *console.Console) int {
 // after is the work of post-receive.
 type after struct {
 	push
+	earlier string // what proc-receive said last, where it was a failure
 }
 
 func (r *after) run(ctx context.Context) error {
@@ -44,8 +49,8 @@ func (r *after) run(ctx context.Context) error {
 	if err := r.open(options); err != nil {
 		return err
 	}
-	if earlier := r.takeNote(); earlier != nil && earlier.Failed != "" {
-		r.report.add(outcome{level: failure, text: earlier.Failed})
+	if n := r.takeNote(); n != nil {
+		r.earlier = n.Failed
 	}
 	decisions, err := r.decide(ctx)
 	if err != nil {

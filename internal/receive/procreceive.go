@@ -58,6 +58,9 @@ const (
 func (r *processor) read() error {
 	in := bufio.NewReader(r.process.Stdin)
 	version, err := readPacket(in)
+	if errors.Is(err, errFlush) {
+		return errors.New("git sends proc-receive no greeting")
+	}
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,9 @@ func readUpdates(r io.Reader) ([]policy.Update, error) {
 		if errors.Is(err, io.EOF) && len(line) == 0 {
 			return updates, unique(updates)
 		}
+		if errors.Is(err, bufio.ErrBufferFull) {
+			return nil, fmt.Errorf("reading what git hands over: line %d is longer than %d bytes", len(updates)+1, maxLine)
+		}
 		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, fmt.Errorf("reading what git hands over: line %d: %w", len(updates)+1, err)
 		}

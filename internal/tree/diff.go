@@ -63,23 +63,34 @@ func (d *diff) read(dir string, oid git.OID, check bool) ([]Entry, error) {
 	}
 	kind, data, err := d.objects.Read(oid)
 	if err != nil {
-		return nil, fmt.Errorf("reading directory %q: %w", dir, err)
+		return nil, fmt.Errorf("reading %s: %w", called(dir), err)
 	}
 	if kind != "tree" {
-		return nil, fmt.Errorf("directory %q is a %s", dir, kind)
+		return nil, fmt.Errorf("%s is a %s", called(dir), kind)
 	}
 	entries, err := Parse(data, d.objects.HashSize())
 	if err == nil && check {
 		err = Check(entries)
 	}
+	if err != nil && dir != "" {
+		err = fmt.Errorf("%s: %w", called(dir), err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("directory %q: %w", dir, err)
+		return nil, err
 	}
 	if d.parsed != nil && d.held+len(entries) <= maxParsed {
 		d.parsed[oid] = entries
 		d.held += len(entries)
 	}
 	return entries, nil
+}
+
+// called is what messages call a directory.
+func called(dir string) string {
+	if dir == "" {
+		return "the root directory"
+	}
+	return fmt.Sprintf("directory %q", dir)
 }
 
 // measure checks the part of new that is not in old. A tree that stands in
