@@ -260,6 +260,32 @@ func TestStoredPushRecovers(t *testing.T) {
 	}
 }
 
+// TestDamagedRecorded: an attempt that ends at a damaged record has begun nothing,
+// and is in the history.
+func TestDamagedRecorded(t *testing.T) {
+	t.Parallel()
+	for _, hooks := range [][]string{allHooks, {"post-receive"}} {
+		s := newServer(t, "", "", hooks...)
+		one := s.commit(map[string]string{"page": "1"})
+		s.pushed("master")
+		two := s.commit(map[string]string{"page": "2"})
+		events := len(s.history())
+		away := damages("bluegreen/deployed.json")(s)
+		if _, out := s.push(nil, "master"); !strings.Contains(lastLine(out), "error: the records of this server are damaged: ") {
+			t.Errorf("%q say\n%s", hooks, out)
+		}
+		if got := s.since(events); !slices.Equal(got, []string{"deploy failed"}) {
+			t.Errorf("%q: the history says %q", hooks, got)
+		} else if last := s.last(); last["commit"] != two || !strings.Contains(last["reason"].(string), "deployed.json") {
+			t.Errorf("%q: the history says %v", hooks, last)
+		}
+		away()
+		if d := diff(s.fresh(one), s.web(false)); d != "" {
+			t.Errorf("the web root is not as before:\n%s", d)
+		}
+	}
+}
+
 // TestOldTreeUnknown: where it cannot be told any more what the branch put into the
 // web root before, the gate looks at all of what is pushed.
 func TestOldTreeUnknown(t *testing.T) {

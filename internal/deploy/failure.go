@@ -97,9 +97,9 @@ func (r *run) forget(cause error) error {
 }
 
 // record writes a deployment that failed into the history. One whose outcome
-// is unknown is recorded by the recovery that decides it.
+// is unknown, once it has begun, is recorded by the recovery that decides it.
 func (r *run) record(cause error) error {
-	if isUnknown(cause) {
+	if isUnknown(cause) && r.journal != nil {
 		return cause
 	}
 	r.enter("finishing")
