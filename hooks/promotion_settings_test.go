@@ -83,6 +83,40 @@ func TestSigners(t *testing.T) {
 	}
 }
 
+// TestSignersOverSSH: where only signed tags promote, a pusher's key does not without
+// one; it may still go back. Who has a shell may do both.
+func TestSignersOverSSH(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "", "", allHooks...)
+	owner, signers := filepath.Join(s.dir, "owner"), filepath.Join(s.dir, "signers")
+	for path, text := range map[string]string{owner: "green\n", signers: "ann@example.com ssh-ed25519 AAAA\n"} {
+		s.must(os.WriteFile(path, []byte(text), 0o644))
+	}
+	s.configure(fmt.Sprintf("protect_live = false\n[promotion]\nprovider = \"command\"\nsigners = %q\nowner = [\"cat\", %q]\nassign = [\"/bin/sh\", \"-c\", %q, \"sh\", \"{to}\"]\n",
+		signers, owner, "echo $1 >"+owner))
+	commit := s.commit(map[string]string{"page": "1"})
+	s.pushed("master")
+	over := func(command string) (int, string) {
+		t.Helper()
+		return s.status([]string{"SSH_ORIGINAL_COMMAND=" + command}, s.dir, "bluegreen", "--repo", s.git, "ssh", "ann")
+	}
+	for _, command := range []string{"bluegreen promote", "bluegreen promote --wait 1s"} {
+		status, out := over(command)
+		if status != 1 || out != "hint: push a tag that you have signed: git tag -s\nerror: only signed tags promote here\n" || s.read("owner") != "green\n" {
+			t.Errorf("%s: status %d, %q has the traffic\n%s", command, status, s.read("owner"), out)
+		}
+		if last := s.last(); last["event"] != "promote" || last["result"] != "refused" || last["pusher"] != "ann" || last["commit"] != commit || last["to"] != "blue" {
+			t.Errorf("the history says %v", last)
+		}
+	}
+	if status, out := s.status(nil, s.git, "bluegreen", "promote"); status != 0 || s.read("owner") != "blue\n" {
+		t.Errorf("with a shell: status %d, %q has the traffic\n%s", status, s.read("owner"), out)
+	}
+	if status, out := over("bluegreen rollback --unchecked"); status != 0 || s.read("owner") != "green\n" {
+		t.Errorf("going back: status %d, %q has the traffic\n%s", status, s.read("owner"), out)
+	}
+}
+
 // hideDroplet answers as a token without droplet:read is answered.
 func (c *cloud) hideDroplet() {
 	c.Script(get(ipAlone, simulator.Fault{Times: -1, Body: `{"reserved_ip":{"ip":"` + reservedIP + `","droplet":null,"region":{"slug":"fra1"},"locked":false}}`}),

@@ -42,6 +42,9 @@ type Program struct {
 	Stdout  io.Writer
 	Stderr  io.Writer
 	Environ []string
+	// Key tells that the key of one who pushes asks for it, and not who has a shell
+	// here.
+	Key bool
 }
 
 // app is one call of the command.

@@ -82,7 +82,7 @@ func (a *app) overSSH(args, environ []string) error {
 	caught := make(chan os.Signal, 1)
 	signal.Notify(caught, syscall.SIGPIPE)
 	defer signal.Stop(caught)
-	if code := Main(Program{Args: args, Stdout: a.Stdout, Stderr: a.Stderr, Environ: environ}); code != done {
+	if code := Main(Program{Args: args, Stdout: a.Stdout, Stderr: a.Stderr, Environ: environ, Key: true}); code != done {
 		return &status{code}
 	}
 	return nil

@@ -25,6 +25,9 @@ func (a *app) promoteCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			e, err := a.change()
+			if err == nil {
+				err = a.refuseUnsigned(e)
+			}
 			if err != nil {
 				return err
 			}
@@ -35,6 +38,26 @@ func (a *app) promoteCommand() *cobra.Command {
 	}
 	waitFlag(c, &wait)
 	return c
+}
+
+// refuseUnsigned refuses to promote for a key where only signed tags do: else the
+// key could do by this command what it must not by an unsigned tag.
+func (a *app) refuseUnsigned(e *environment.Environment) error {
+	if !a.Key || e.Promotion == nil || e.Config.Promotion.Signers == "" {
+		return nil
+	}
+	refused := &deploy.Failure{Refused: true, Reason: "only signed tags promote here", Hint: "push a tag that you have signed: git tag -s"}
+	now := time.Now().UTC()
+	event := journal.Event{ID: fmt.Sprintf("refused-%d", now.UnixNano()), Time: now, Event: journal.Promote, Environment: e.Name,
+		Result: journal.Refused, Reason: refused.Reason, Pusher: receive.Pusher(a.getenv),
+		Traffic: &journal.Traffic{IP: e.Promotion.IP, To: e.Name}}
+	if held, err := e.Journal.Deployed(); err == nil && held != nil {
+		event.Commit, event.Previous = held.Commit, held.Commit
+	}
+	if err := e.Journal.Append(event); err != nil {
+		a.console.Warning("%v", err)
+	}
+	return a.fail(refused)
 }
 
 func (a *app) rollbackCommand() *cobra.Command {
