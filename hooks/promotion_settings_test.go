@@ -117,6 +117,27 @@ func TestSignersOverSSH(t *testing.T) {
 	}
 }
 
+// TestRollbackFarBack goes back by a promotion that far more history has followed
+// than is read at once.
+func TestRollbackFarBack(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "", "", allHooks...)
+	owner := filepath.Join(s.dir, "owner")
+	s.must(os.WriteFile(owner, []byte("green\n"), 0o644))
+	s.configure(fmt.Sprintf("protect_live = false\n[promotion]\nprovider = \"command\"\nowner = [\"cat\", %q]\nassign = [\"/bin/sh\", \"-c\", %q, \"sh\", \"{to}\"]\n", owner, "echo $1 >"+owner))
+	s.commit(map[string]string{"page": "1"})
+	s.pushed("master")
+	s.run(s.git, "bluegreen", "promote")
+	line := fmt.Sprintf("{\"id\":\"x\",\"event\":\"promote\",\"result\":\"refused\",\"tag\":\"release-1\",\"reason\":%q}\n", strings.Repeat("x", 500))
+	s.must(appendTo(filepath.Join(s.git, "bluegreen/history.jsonl"), strings.Repeat(line, 5<<20/len(line))))
+	if out := s.run(s.git, "bluegreen", "status"); !regexp.MustCompile(`(?m)^deployed .*by ada`).MatchString(out) {
+		t.Errorf("status does not say who has deployed:\n%s", out)
+	}
+	if status, out := s.status(nil, s.git, "bluegreen", "rollback", "--unchecked"); status != 0 || s.read("owner") != "green\n" {
+		t.Errorf("status %d, %q has the traffic\n%s", status, s.read("owner"), out)
+	}
+}
+
 // hideDroplet answers as a token without droplet:read is answered.
 func (c *cloud) hideDroplet() {
 	c.Script(get(ipAlone, simulator.Fault{Times: -1, Body: `{"reserved_ip":{"ip":"` + reservedIP + `","droplet":null,"region":{"slug":"fra1"},"locked":false}}`}),

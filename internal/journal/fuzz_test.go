@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -124,7 +125,7 @@ func FuzzHistory(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(j.Dir, HistoryFile), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		before, err := j.Recent()
+		before, err := j.Events(math.MaxInt)
 		if err != nil {
 			t.Fatalf("%q cannot be read: %v", data, err)
 		}
@@ -135,7 +136,7 @@ func FuzzHistory(f *testing.F) {
 		if err := j.Append(event()); err != nil {
 			t.Fatal(err)
 		}
-		after, err := j.Recent()
+		after, err := j.Events(math.MaxInt)
 		if err != nil || len(after) != len(before)+1 || !reflect.DeepEqual(after[len(before)], event()) {
 			t.Fatalf("after %q was recorded: %+v, %v", data, after, err)
 		}

@@ -5,8 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"math"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -98,66 +97,96 @@ func (j *Journal) Append(e Event) error {
 	return durable.AppendLine(filepath.Join(j.Dir, HistoryFile), line)
 }
 
-// tail is how much is read of the end of a history at first, in bytes.
-const tail = 4 << 20
+// window is how much of a history is in memory at once, in bytes, unless one line is
+// longer.
+const window = 256 << 10
 
-// Events returns the last n events, the newest last; fewer where there are
-// fewer. Lines that a crash cut short are passed over.
-func (j *Journal) Events(n int) ([]Event, error) {
-	for size := int64(tail); ; size *= 4 {
-		events, whole, err := j.end(size, n)
-		if err != nil || whole || len(events) >= n {
-			return events, err
+// Backwards yields the events of the history, the newest first, and reads no further
+// than they are asked for. Lines that a crash cut short are passed over. An error is
+// the last that it yields.
+func (j *Journal) Backwards() iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		f, err := os.Open(filepath.Join(j.Dir, HistoryFile))
+		if errors.Is(err, os.ErrNotExist) {
+			return
+		}
+		if err == nil {
+			defer f.Close()
+			err = backwards(f, func(e Event) bool { return yield(e, nil) })
+		}
+		if err != nil {
+			yield(Event{}, fmt.Errorf("reading the history: %w", err))
 		}
 	}
 }
 
-// Recent returns the events in the last 4 MiB of the history, the newest last.
-// Who looks for one among them reads no more, however long the history is.
-func (j *Journal) Recent() ([]Event, error) {
-	events, _, err := j.end(tail, math.MaxInt)
-	return events, err
-}
-
-// end returns the last n events in so many bytes at the end of the history, and
-// whether those are all of it.
-func (j *Journal) end(size int64, n int) (events []Event, whole bool, err error) {
-	f, err := os.Open(filepath.Join(j.Dir, HistoryFile))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, true, nil
-	}
-	if err != nil {
-		return nil, false, fmt.Errorf("reading the history: %w", err)
-	}
-	defer f.Close()
+// backwards visits the events of a history, the newest first, until visit says that
+// it is enough.
+func backwards(f *os.File, visit func(Event) bool) error {
 	st, err := f.Stat()
 	if err != nil {
-		return nil, false, fmt.Errorf("reading the history: %w", err)
+		return err
 	}
-	from := max(0, st.Size()-size)
-	data, err := io.ReadAll(io.NewSectionReader(f, from, st.Size()-from))
-	if err != nil {
-		return nil, false, fmt.Errorf("reading the history: %w", err)
-	}
-	for len(data) > 0 && len(events) < n {
-		start := bytes.LastIndexByte(data[:len(data)-1], '\n') + 1
-		var e Event
-		if json.Unmarshal(data[start:], &e) == nil && e.Event != "" {
-			events = append(events, e)
+	for end := st.Size(); end > 0; {
+		lines, err := linesBefore(f, end)
+		if err != nil {
+			return err
 		}
-		data = data[:start]
+		end -= int64(len(lines))
+		for len(lines) > 0 {
+			start := bytes.LastIndexByte(lines[:len(lines)-1], '\n') + 1
+			var e Event
+			if json.Unmarshal(lines[start:], &e) == nil && e.Event != "" && !visit(e) {
+				return nil
+			}
+			lines = lines[:start]
+		}
+	}
+	return nil
+}
+
+// linesBefore reads whole lines that end at end: as many as fit into the window, or
+// one that is longer.
+func linesBefore(f *os.File, end int64) ([]byte, error) {
+	for size := int64(window); ; size *= 2 {
+		from := max(0, end-size)
+		data := make([]byte, end-from)
+		if _, err := f.ReadAt(data, from); err != nil {
+			return nil, err
+		}
+		if from == 0 {
+			return data, nil
+		}
+		if cut := bytes.IndexByte(data[:len(data)-1], '\n'); cut >= 0 {
+			return data[cut+1:], nil
+		}
+	}
+}
+
+// Events returns the last n events, the newest last; fewer where there are
+// fewer.
+func (j *Journal) Events(n int) (events []Event, err error) {
+	if n <= 0 {
+		return nil, nil
+	}
+	for e, err := range j.Backwards() {
+		if err != nil {
+			return nil, err
+		}
+		if events = append(events, e); len(events) == n {
+			break
+		}
 	}
 	slices.Reverse(events)
-	return events, from == 0, nil
+	return events, nil
 }
 
 // Recorded tells whether the event of a transaction is in the history already.
 func (j *Journal) Recorded(id string) (bool, error) {
-	events, err := j.Recent() // it is the last, but for refusals since
-	for _, e := range events {
-		if e.ID == id {
-			return true, err
+	for e, err := range j.Backwards() {
+		if err != nil || e.ID == id {
+			return err == nil, err
 		}
 	}
-	return false, err
+	return false, nil
 }

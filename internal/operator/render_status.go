@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,9 +30,9 @@ const counting = 3 * time.Second
 
 func lookCloser(ctx context.Context, e *environment.Environment, r *report) *details {
 	d := &details{}
-	d.events, d.eventsErr = e.Journal.Recent()
+	d.events, d.eventsErr = e.Journal.Events(shownEvents)
 	if r.Commit != nil {
-		d.subject, d.by = subject(ctx, e, *r.Commit), deployer(d.events, r)
+		d.subject, d.by = subject(ctx, e, *r.Commit), deployer(e.Journal, r)
 	}
 	if r.RefCommit != nil && (r.Commit == nil || *r.Commit != *r.RefCommit) {
 		d.refSubject = subject(ctx, e, *r.RefCommit)
@@ -44,7 +43,7 @@ func lookCloser(ctx context.Context, e *environment.Environment, r *report) *det
 		d.count(ctx, e, *r.RefCommit, *r.Commit)
 	}
 	if e.Promotion != nil && r.LiveEnvironment != nil {
-		d.liveSince = liveSince(d.events, e.Promotion.IP, *r.LiveEnvironment)
+		d.liveSince = liveSince(e.Journal, e.Promotion.IP, *r.LiveEnvironment)
 	}
 	return d
 }
@@ -76,9 +75,9 @@ func (d *details) count(ctx context.Context, e *environment.Environment, branch,
 }
 
 // deployer finds in the history who has deployed what the web root holds.
-func deployer(events []journal.Event, r *report) string {
-	for _, e := range slices.Backward(events) {
-		if e.Event == journal.Deploy && e.Result == journal.Succeeded && e.Commit == *r.Commit {
+func deployer(history *journal.Journal, r *report) string {
+	for e, err := range history.Backwards() {
+		if err == nil && e.Event == journal.Deploy && e.Result == journal.Succeeded && e.Commit == *r.Commit {
 			return e.Pusher
 		}
 	}
@@ -87,9 +86,9 @@ func deployer(events []journal.Event, r *report) string {
 
 // liveSince finds in the history when the traffic moved to an environment, if
 // that was the last move: it may have been moved elsewhere since, and back.
-func liveSince(events []journal.Event, ip, live string) time.Time {
-	for _, e := range slices.Backward(events) {
-		if e.Traffic == nil || e.Result != journal.Succeeded || e.Event == journal.Recover || e.From == e.To || e.IP != ip {
+func liveSince(history *journal.Journal, ip, live string) time.Time {
+	for e, err := range history.Backwards() {
+		if err != nil || e.Traffic == nil || e.Result != journal.Succeeded || e.Event == journal.Recover || e.From == e.To || e.IP != ip {
 			continue
 		}
 		if e.To == live {
@@ -275,16 +274,15 @@ func (s *screen) eventRows(d *details, names int, now time.Time) []row {
 	if d.eventsErr != nil {
 		return []row{{name: name, value: cell{d.eventsErr.Error(), odd}, whole: true}}
 	}
-	events := d.events[max(0, len(d.events)-shownEvents):]
-	table := s.lastEvents(events, names, now)
+	table := s.lastEvents(d.events, names, now)
 	under := s.width > 0 && s.tableWidth(table) > s.room(names)
 	if under {
-		table = s.lastEvents(events, below, now)
+		table = s.lastEvents(d.events, below, now)
 	}
 	var rows []row
 	for i, line := range s.plainly().align(table) {
 		st := plain
-		if result := events[i].Result; result != journal.Succeeded {
+		if result := d.events[i].Result; result != journal.Succeeded {
 			st = resultStyle(result)
 		}
 		rows = append(rows, row{name: name, value: cell{line, st}, below: under})

@@ -3,7 +3,6 @@ package operator
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -142,10 +141,6 @@ func before(ctx context.Context, e *environment.Environment) (to, owner string, 
 	if err != nil {
 		return "", "", err
 	}
-	events, err := e.Journal.Recent()
-	if err != nil {
-		return "", "", err
-	}
 	what := e.Promotion.Mover.What
 	if state.Foreign != "" {
 		return "", "", &deploy.Failure{Refused: true, Reason: what + " is not ours to move: " + state.Foreign}
@@ -157,7 +152,10 @@ func before(ctx context.Context, e *environment.Environment) (to, owner string, 
 	if state.Owner == "" {
 		return impossible("nobody has %s", what)
 	}
-	for _, event := range slices.Backward(events) {
+	for event, err := range e.Journal.Backwards() {
+		if err != nil {
+			return "", "", err
+		}
 		if event.Traffic == nil || event.Result != journal.Succeeded || event.Event == journal.Recover || event.From == event.To {
 			continue
 		}

@@ -109,11 +109,10 @@ func (r *report) closedBy(e *environment.Environment) string {
 	if r.Schema == nil {
 		return ""
 	}
-	events, err := e.Journal.Recent()
-	if err != nil {
-		return ""
-	}
-	for _, event := range slices.Backward(events) {
+	for event, err := range e.Journal.Backwards() {
+		if err != nil {
+			return ""
+		}
 		if event.Event != journal.Migrate || event.Result != journal.Succeeded || event.Schema == nil {
 			continue
 		}

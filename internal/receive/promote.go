@@ -155,13 +155,17 @@ func (r *processor) guardAgain(ctx context.Context, session *deploy.Session) err
 		return err
 	}
 	asked := session.Waited()
-	events, err := r.env.Journal.Events(20)
-	for _, e := range events {
+	for e, err := range r.env.Journal.Backwards() {
+		if err != nil {
+			return err
+		}
 		ended := e.Time.Add(time.Duration(e.DurationMS) * time.Millisecond)
-		asked = asked || e.Traffic != nil && time.Since(ended) < lately
+		if asked = asked || e.Traffic != nil; asked || time.Since(ended) >= lately {
+			break
+		}
 	}
-	if err != nil || !asked {
-		return err
+	if !asked {
+		return nil
 	}
 	return r.guardLive(ctx)
 }
