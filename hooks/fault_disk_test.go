@@ -44,7 +44,7 @@ var filesystems = map[string]struct {
 	options []string // of mount
 }{
 	// Nothing is to be written in the background, and root has no room of its own.
-	"ext4":  {64 << 20, []string{"mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"}, nil},
+	"ext4": {64 << 20, []string{"mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"}, nil},
 	// Somebody's copy of our mounts may keep a filesystem of the same name for a while.
 	"xfs":   {320 << 20, []string{"mkfs.xfs", "-q", "-f"}, []string{"-o", "nouuid"}},
 	"btrfs": {128 << 20, []string{"mkfs.btrfs", "-q", "-f"}, nil},
