@@ -105,17 +105,6 @@ func gitEnvironment(dir string, environ []string) []string {
 	return env
 }
 
-// quarantined tells whether this process sees objects that only git's own
-// commands know how to find.
-func (r *Repository) quarantined() bool {
-	for _, kv := range r.env {
-		if strings.HasPrefix(kv, "GIT_OBJECT_DIRECTORY=") || strings.HasPrefix(kv, "GIT_ALTERNATE_OBJECT_DIRECTORIES=") {
-			return true
-		}
-	}
-	return false
-}
-
 // command prepares one git command. It has a session of its own: Ctrl-C in the
 // terminal of a pusher on this machine must not end half of a deployment, and a
 // program that the repository's configuration names must not have the terminal

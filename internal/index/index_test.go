@@ -98,6 +98,12 @@ func (w *worktree) listed(t *testing.T) []Entry {
 	return entries
 }
 
+// readIndex reads an index of which nothing is known, shared files beside it.
+func readIndex(path string, hashSize int) (*Index, error) {
+	x, _, err := ReadKnown(path, filepath.Dir(path), hashSize, Mark{})
+	return x, err
+}
+
 func read(t *testing.T, path string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -244,7 +250,7 @@ func TestReadAndWrite(t *testing.T) {
 			if version := binary.BigEndian.Uint32(read(t, w.index)[4:]); version != state.version {
 				t.Errorf("version %d", version)
 			}
-			x, err := Read(w.index, w.size)
+			x, err := readIndex(w.index, w.size)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -345,7 +351,7 @@ func TestDamaged(t *testing.T) {
 				conflictIn(t, w, gittest.Files("a", "x", "p", "x"), gittest.Files("a", "x", "p", "y"), gittest.Files("a", "z", "p", "z"))
 			}
 			data := read(t, w.index)
-			whole, err := Parse(data, w.size)
+			whole, err := parse("", data, w.size)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -355,21 +361,21 @@ func TestDamaged(t *testing.T) {
 				return h.Sum(slices.Clone(body))
 			}
 			for n := range data {
-				if _, err := Parse(data[:n], w.size); err == nil {
+				if _, err := parse("", data[:n], w.size); err == nil {
 					t.Errorf("%d of %d bytes are an index", n, len(data))
 				}
 				if n < len(data)-w.size {
-					if x, err := Parse(sum(data[:n]), w.size); err == nil && !slices.Equal(all(x), all(whole)) {
+					if x, err := parse("", sum(data[:n]), w.size); err == nil && !slices.Equal(all(x), all(whole)) {
 						t.Errorf("%d of %d bytes, with a checksum, are another index", n, len(data))
 					}
 				}
 				for _, bits := range []byte{0x01, 0x80, 0xff} {
 					broken := slices.Clone(data)
 					broken[n] ^= bits
-					if x, err := Parse(broken, w.size); err == nil && !slices.Equal(all(x), all(whole)) {
+					if x, err := parse("", broken, w.size); err == nil && !slices.Equal(all(x), all(whole)) {
 						t.Errorf("byte %d changed: other entries", n)
 					}
-					if x, err := Parse(sum(broken[:len(data)-w.size]), w.size); err == nil {
+					if x, err := parse("", sum(broken[:len(data)-w.size]), w.size); err == nil {
 						sound(t, x, w.size)
 					}
 				}
@@ -404,7 +410,7 @@ func sound(t *testing.T, x *Index, size int) {
 	if _, err := x.Write(&out, nil); err != nil {
 		t.Fatal(err)
 	}
-	again, err := Parse(out.Bytes(), size)
+	again, err := parse("", out.Bytes(), size)
 	if err != nil {
 		t.Fatalf("what was written is not read: %v", err)
 	}
@@ -439,7 +445,7 @@ func TestUnsupported(t *testing.T) {
 			t.Parallel()
 			w := newWorktree(t, test.size)
 			test.make(t, w)
-			if x, err := Read(w.index, w.size); !errors.Is(err, ErrUnsupported) {
+			if x, err := readIndex(w.index, w.size); !errors.Is(err, ErrUnsupported) {
 				t.Errorf("%v, error %v", x, err)
 			}
 		})
@@ -476,10 +482,10 @@ func (w *worktree) shared(t *testing.T) []string {
 func TestReadFile(t *testing.T) {
 	t.Parallel()
 	dir := gittest.Dir(t)
-	if x, err := Read(filepath.Join(dir, "none"), 20); err != nil || x.Len() != 0 || x.Tree(hashOnly(20)).Root.String() != "4b825dc642cb6eb9a060e54bf8d69288fbee4904" {
+	if x, err := readIndex(filepath.Join(dir, "none"), 20); err != nil || x.Len() != 0 || x.Tree(hashOnly(20)).Root.String() != "4b825dc642cb6eb9a060e54bf8d69288fbee4904" {
 		t.Errorf("a file that is not there: %v, %v", x, err)
 	}
-	if x, err := Read(dir, 20); err == nil {
+	if x, err := readIndex(dir, 20); err == nil {
 		t.Errorf("a directory: %v", x)
 	}
 	for name, data := range map[string]string{"empty": "", "short": "DIRC", "text": strings.Repeat("not an index", 10), "zeros": strings.Repeat("\x00", 100)} {
@@ -487,7 +493,7 @@ func TestReadFile(t *testing.T) {
 		if err := os.WriteFile(path, []byte(data), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		if x, err := Read(path, 20); err == nil || !strings.Contains(err.Error(), path) {
+		if x, err := readIndex(path, 20); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v, %v", name, x, err)
 		}
 	}
@@ -499,7 +505,7 @@ func TestSkipHash(t *testing.T) {
 	w := newWorktree(t, 20)
 	data := read(t, w.index)
 	clear(data[len(data)-20:])
-	x, err := Parse(data, 20)
+	x, err := parse("", data, 20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -534,7 +540,7 @@ func TestForged(t *testing.T) {
 		if _, err := x.Write(&out, nil); err != nil {
 			t.Fatal(err)
 		}
-		_, err := Parse(out.Bytes(), 20)
+		_, err := parse("", out.Bytes(), 20)
 		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -556,7 +562,7 @@ func TestExtensions(t *testing.T) {
 		"link\x00\x00\x00\x00": ErrUnsupported, "sdir\x00\x00\x00\x00": ErrUnsupported, optional + "zzzz\x00\x00\x00\x01x": ErrUnsupported,
 		"TREE\x00\x00\x00\x03xx": errShort, "TREE\xff\xff\xff\xffxx": errShort,
 	} {
-		if _, err := Parse(append(append(slices.Clone(body), extension...), make([]byte, 20)...), 20); !errors.Is(err, want) {
+		if _, err := parse("", append(append(slices.Clone(body), extension...), make([]byte, 20)...), 20); !errors.Is(err, want) {
 			t.Errorf("%q: %v, want %v", extension, err, want)
 		}
 	}
@@ -573,7 +579,7 @@ func TestUnmerged(t *testing.T) {
 	}
 	data := append(out.Bytes()[:out.Len()-20], make([]byte, 20)...)
 	data[headerSize+statSize+20] |= flagStage >> 8 & 0x20 // stage 2 of the first
-	got, err := Parse(data, 20)
+	got, err := parse("", data, 20)
 	if err != nil || got.Len() != 2 || got.Stat(0) != (Stat{}) || got.Stat(1) != known {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -665,7 +671,7 @@ func FuzzParse(f *testing.F) {
 			size = 32
 		}
 		// Without a checksum, or nothing would get any further.
-		x, err := Parse(append(slices.Clone(body), make([]byte, size)...), size)
+		x, err := parse("", append(slices.Clone(body), make([]byte, size)...), size)
 		if err == nil {
 			sound(t, x, size)
 		}

@@ -65,7 +65,7 @@ func TestEdits(t *testing.T) {
 		if err != nil || mark != again || !bytes.Equal(got.Bytes(), whole.Bytes()) {
 			t.Fatalf("%d entries with %d edits are not the index of %d: marks %v, %v", len(had), len(edits), len(want), mark, again)
 		}
-		if x, err := Parse(got.Bytes(), 20); err != nil {
+		if x, err := parse("", got.Bytes(), 20); err != nil {
 			t.Fatal(err)
 		} else {
 			compare(t, all(x), sorted(want))
@@ -77,7 +77,7 @@ func TestEdits(t *testing.T) {
 func TestMark(t *testing.T) {
 	t.Parallel()
 	w := newWorktree(t, 20)
-	x, err := Read(w.index, 20)
+	x, err := readIndex(w.index, 20)
 	if err != nil {
 		t.Fatal(err)
 	}

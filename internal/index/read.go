@@ -9,7 +9,6 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"bluegreen/internal/git"
@@ -19,16 +18,10 @@ import (
 // maxIndex is far above the index of a million long paths.
 const maxIndex = 1 << 30
 
-// Read reads the index file at path, and the shared one beside it where it is
-// split. A file that is not there is an empty index: nothing was deployed yet.
-func Read(path string, hashSize int) (*Index, error) {
-	x, _, err := ReadKnown(path, filepath.Dir(path), hashSize, Mark{})
-	return x, err
-}
-
-// ReadKnown is Read, where the file may be the one that has the mark: then
-// known is true, and what else is remembered of that index holds. Shared files
-// are in dir.
+// ReadKnown reads the index file at path, and the shared one in dir where it is
+// split. A file that is not there is an empty index: nothing was deployed yet. The
+// file may be the one that has the mark: then known is true, and what else is
+// remembered of that index holds.
 func ReadKnown(path, dir string, hashSize int, mark Mark) (x *Index, known bool, err error) {
 	data, written, err := load(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -117,10 +110,8 @@ func parseKnown(dir string, body []byte, hashSize int, mark Mark) (*Index, error
 	return x.joined(s)
 }
 
-// Parse reads an index of version 2, 3 or 4, but no split one. It keeps data.
-func Parse(data []byte, hashSize int) (*Index, error) { return parse("", data, hashSize) }
-
-// parse is Parse, also of split indexes if dir is where shared files are.
+// parse reads an index of version 2, 3 or 4, also a split one if dir, where shared
+// files are, is not "". It keeps data.
 func parse(dir string, data []byte, hashSize int) (*Index, error) {
 	body, err := verified(data, hashSize)
 	if err != nil {

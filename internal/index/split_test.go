@@ -92,7 +92,7 @@ func TestWriteSplit(t *testing.T) {
 				if x.CanShare(few) || round == 0 && !x.CanShare(few[len(few)/2:]) {
 					t.Errorf("round %d: a fourth is not too much, or an eighth is", round)
 				}
-				y, err := Read(w.index, size)
+				y, err := readIndex(w.index, size)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -126,7 +126,7 @@ func sorted(entries map[string]Entry) []Entry {
 func TestSplitAndGit(t *testing.T) {
 	t.Parallel()
 	w := newWorktree(t, 20)
-	x, err := Read(w.index, 20)
+	x, err := readIndex(w.index, 20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,13 +146,13 @@ func TestSplitAndGit(t *testing.T) {
 	if status := w.git(t, "status", "--porcelain"); status != "" {
 		t.Errorf("after a checkout: git status: %q", status)
 	}
-	y, err := Read(w.index, 20)
+	y, err := readIndex(w.index, 20)
 	if err != nil {
 		t.Fatal(err)
 	}
 	compare(t, all(y), w.listed(t))
 	w.git(t, "update-index", "--no-split-index")
-	if y, err = Read(w.index, 20); err != nil || y.Len() != x.Len() {
+	if y, err = readIndex(w.index, 20); err != nil || y.Len() != x.Len() {
 		t.Errorf("%d entries, %v", y.Len(), err)
 	}
 }
@@ -161,7 +161,7 @@ func TestSplitAndGit(t *testing.T) {
 func TestSharedDamaged(t *testing.T) {
 	t.Parallel()
 	w := newWorktree(t, 20)
-	x, err := Read(w.index, 20)
+	x, err := readIndex(w.index, 20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func TestSharedDamaged(t *testing.T) {
 		if _, _, err := ReadKnown(w.index, w.repo, 20, mark); err == nil {
 			t.Errorf("%s: it is read", name)
 		}
-		if _, err := Read(w.index, 20); err == nil || errors.Is(err, ErrUnsupported) {
+		if _, err := readIndex(w.index, 20); err == nil || errors.Is(err, ErrUnsupported) {
 			t.Errorf("%s, nothing known: %v", name, err)
 		}
 	}
@@ -204,7 +204,7 @@ func TestSharedDamaged(t *testing.T) {
 	if err := errors.Join(os.RemoveAll(shared), os.WriteFile(shared, out.Bytes(), 0o666)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Read(w.index, 20); err == nil || !strings.Contains(err.Error(), "another one") {
+	if _, err := readIndex(w.index, 20); err == nil || !strings.Contains(err.Error(), "another one") {
 		t.Errorf("another one: %v", err)
 	}
 }

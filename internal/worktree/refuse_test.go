@@ -476,7 +476,7 @@ func TestRacilyClean(t *testing.T) {
 	write(t, a, "z\n")
 	var st unix.Stat_t
 	must(t, unix.Lstat(a, &st))
-	x, err := index.Read(s.Index(), 20)
+	x, _, err := index.ReadKnown(s.Index(), repo, 20, index.Mark{})
 	must(t, err)
 	e := x.Entry(0)
 	e.Stat = index.StatOf(&st)
@@ -655,7 +655,7 @@ func TestOwnIndex(t *testing.T) {
 	root := gittest.TreesOf(t, repo, gittest.Commits(t, repo, history...))[9]
 	w := newWorktree(t, repo, filepath.Join(gittest.Dir(t), "web"))
 	w.deploy(t, root, nil)
-	x, err := index.Read(w.Index(), 20)
+	x, _, err := index.ReadKnown(w.Index(), repo, 20, index.Mark{})
 	must(t, err)
 	if x.Len() != len(history[9]) {
 		t.Errorf("%d entries of %d", x.Len(), len(history[9]))
