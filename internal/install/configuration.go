@@ -114,6 +114,9 @@ func (i *Installation) render(site *templates.Site) error {
 // compose makes the configuration. A promotion goes through the broker, unless the
 // token is another repository's, too, whose account reads it.
 func (i *Installation) compose(site *templates.Site) error {
+	if overlap(site.Directory, i.o.Repo) { // a configuration cannot have that
+		return i.checkPlace(site.Directory, "a web root", "--directory")
+	}
 	if site.IP != "" {
 		other, _, err := i.tokenOf(site.TokenFile, true)
 		if err != nil {

@@ -95,7 +95,7 @@ func TestDamagedIndex(t *testing.T) {
 		}
 		live = s.deploy(tree, "", nil)
 	}
-	if x, err := index.Read(live.Worktree.Index(), s.Site.Repo.HashSize()); err != nil || x.Len() != 2 {
+	if x, _, err := index.ReadKnown(live.Worktree.Index(), s.Site.Repo.Dir, s.Site.Repo.HashSize(), index.Mark{}); err != nil || x.Len() != 2 {
 		t.Errorf("the index at last: %v", err)
 	}
 }
