@@ -76,11 +76,8 @@ func (r *run) planSource(ctx context.Context, source worktree.Source) (err error
 // do for the plan of the next deployment, which writes it anew.
 func (e *Environment) treeHeld(held *journal.Deployed) (git.OID, error) {
 	if e.Releases != nil {
-		live, err := e.Releases.Live()
-		if err != nil {
-			return git.OID{}, err
-		}
-		if live != nil {
+		// Where the web root leads to none, Ready says so; who only looks is told more.
+		if live, err := e.Releases.Live(); err == nil && live != nil {
 			if tree, known := live.Known(); known {
 				return tree, nil
 			}
