@@ -158,14 +158,26 @@ func (d *disk) unmount() {
 // leave unmounts the disk when nobody has anything open on it any more.
 func (d *disk) leave() {
 	d.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		err := unix.Unmount(d.dir, 0)
+	deadline := time.Now().Add(patience)
+	d.whileBusy(deadline, func() error { return unix.Unmount(d.dir, 0) })
+	// Who has just copied all mounts may have it yet.
+	d.whileBusy(deadline, func() error {
+		fd, err := unix.Open(d.device, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
 		if err == nil {
-			return
+			unix.Close(fd)
 		}
+		return err
+	})
+}
+
+// whileBusy tries again what others are in the way of.
+func (d *disk) whileBusy(deadline time.Time, try func() error) {
+	d.Helper()
+	for err := try(); err != nil; err = try() {
 		if err != unix.EBUSY || time.Now().After(deadline) {
 			d.Fatalf("unmounting the disk: %v", err)
 		}
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 

@@ -65,8 +65,12 @@ func startSSHD(t *testing.T, dir string) (port int) {
 	must(t, err)
 	port = l.Addr().(*net.TCPAddr).Port
 	must(t, l.Close())
-	// What sshd needs in /run, where Debian's unit makes it, it alone sees.
-	cmd := exec.Command("unshare", "--mount", "sh", "-c", "mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd && exec \"$@\"", "sh",
+	// What sshd needs in /run, where Debian's unit makes it, it alone sees. It keeps no
+	// other test's disk.
+	const alone = `mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd || exit
+		while read -r _ dir _; do case $dir in */disk) umount -l "$dir" ;; esac; done </proc/self/mounts
+		exec "$@"`
+	cmd := exec.Command("unshare", "--mount", "sh", "-c", alone, "sh",
 		gittest.Sshd, "-D", "-f", filepath.Join(dir, "sshd_config"), "-E", filepath.Join(dir, "sshd.log"),
 		"-o", "ListenAddress=127.0.0.1", "-o", fmt.Sprintf("Port=%d", port))
 	must(t, cmd.Start())

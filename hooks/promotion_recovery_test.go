@@ -334,7 +334,7 @@ func TestKilledAfterUndoing(t *testing.T) {
 	events, before := len(c.blue.history()), ran()
 	push(c.blue.stepOf("promotion: history written"))
 	c.operate(c.blue, 0, `^success: the promotion that was interrupted at .* has failed: interrupted after it had been undone$`, "recover")
-	if got := c.blue.since(events); !slices.Equal(got, []string{"promote failed", "recover succeeded"}) {
+	if got := c.blue.since(events); !slices.Equal(got, []string{"deploy failed", "promote failed", "recover succeeded"}) {
 		t.Errorf("the history says %q", got)
 	}
 	if got := ran()[len(before):]; !slices.Equal(got, []string{"rolled-back"}) {

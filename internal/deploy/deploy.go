@@ -209,6 +209,8 @@ type run struct {
 	promotion *promoting // nil where the traffic stays where it is
 
 	unrecorded string
+	// recorded tells that the history has that the deployment failed.
+	recorded bool
 }
 
 // Deploy carries out one deployment. When it returns an error the web root and

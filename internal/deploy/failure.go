@@ -84,8 +84,10 @@ func (r *run) abandon(cause error) error {
 	return r.forget(&Failure{Reason: oneLine(cause)})
 }
 
-// forget ends the transaction of a deployment that has been undone.
+// forget ends the transaction of a deployment that has been undone, after that is in
+// the history: once it has ended nobody would know of it.
 func (r *run) forget(cause error) error {
+	r.record(cause)
 	if err := r.Journal.End(); err != nil {
 		r.Observe(Notice{Kind: Warning, Text: err.Error()})
 		return cause // recovery finds nothing to undo, and ends it
@@ -96,12 +98,13 @@ func (r *run) forget(cause error) error {
 	return cause
 }
 
-// record writes a deployment that failed into the history. One whose outcome
+// record writes a deployment that failed into the history, once. One whose outcome
 // is unknown, once it has begun, is recorded by the recovery that decides it.
 func (r *run) record(cause error) error {
-	if isUnknown(cause) && r.journal != nil {
+	if r.recorded || isUnknown(cause) && r.journal != nil {
 		return cause
 	}
+	r.recorded = true
 	r.enter("finishing")
 	r.event.Result, r.event.Reason = resultOf(cause), cause.Error()
 	r.took()
