@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -222,18 +223,34 @@ func open(path string) (*os.File, error) {
 }
 
 // holderOf is the process that has a lock on f, as the kernel lists it; 0 where
-// it is not known.
-func holderOf(f *os.File) int {
+// it is not known. Who reads the list in parts misses some of it where a lock of
+// somebody else's goes meanwhile: it is read at once, as far as the kernel lets
+// one, and again.
+func holderOf(f *os.File) (pid int) {
 	var st unix.Stat_t
-	locks, err := os.ReadFile("/proc/locks")
-	if err != nil || unix.Fstat(int(f.Fd()), &st) != nil {
+	if unix.Fstat(int(f.Fd()), &st) != nil {
 		return 0
 	}
-	want := fmt.Sprintf("%02x:%02x:%d", unix.Major(uint64(st.Dev)), unix.Minor(uint64(st.Dev)), st.Ino)
-	for line := range strings.Lines(string(locks)) {
+	inode := fmt.Sprintf("%02x:%02x:%d", unix.Major(uint64(st.Dev)), unix.Minor(uint64(st.Dev)), st.Ino)
+	for attempts := 3; attempts > 0 && pid == 0; attempts-- {
+		list, err := os.Open("/proc/locks")
+		if err != nil {
+			return 0
+		}
+		locks := make([]byte, 256<<10)
+		n, _ := io.ReadFull(list, locks)
+		list.Close()
+		pid = listedHolder(string(locks[:n]), inode)
+	}
+	return pid
+}
+
+// listedHolder finds who has a lock on an inode in what /proc/locks says.
+func listedHolder(locks, inode string) int {
+	for line := range strings.Lines(locks) {
 		// "1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF"
 		fields := strings.Fields(line)
-		if len(fields) < 6 || fields[1] != "FLOCK" || fields[5] != want {
+		if len(fields) < 6 || fields[1] != "FLOCK" || fields[5] != inode {
 			continue
 		}
 		var pid int
