@@ -73,8 +73,9 @@ func (d *demo) ask(ctx context.Context, machine, command string) string {
 	return strings.TrimSpace(out)
 }
 
-// overwritten is what a carriage return hides on a terminal.
-var overwritten = regexp.MustCompile(`[^\n]*\r`)
+// overwritten is what a carriage return hides on a terminal: progress, here with the
+// end of its line.
+var overwritten = regexp.MustCompile(`[^\n]*\r(remote: *\n)?`)
 
 // shell returns what a command prints and its exit status. Of the user's
 // environment the command gets PATH only. It does not outlive ctx.
