@@ -11,16 +11,23 @@ import (
 	"bluegreen/internal/journal"
 )
 
-// TestNoteWhole: a note is there whole or not at all, for those that look at the
-// notes of all pushes.
-func TestNoteWhole(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	p := &push{process: &Process{Parent: os.Getpid()},
+// noted is a push that has left its note in the state directory.
+func noted(t *testing.T) (p *push, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	p = &push{process: &Process{Parent: os.Getpid()},
 		env: &environment.Environment{Environment: &deploy.Environment{Journal: &journal.Journal{Dir: dir}}}}
 	if err := p.writeNote(&note{Refs: 1}); err != nil {
 		t.Fatal(err)
 	}
+	return p, dir
+}
+
+// TestNoteWhole: a note is there whole or not at all, for those that look at the
+// notes of all pushes.
+func TestNoteWhole(t *testing.T) {
+	t.Parallel()
+	p, dir := noted(t)
 	link := filepath.Join(dir, "open") // stands for a descriptor of one that reads
 	if err := os.Link(p.notePath(), link); err != nil {
 		t.Fatal(err)
@@ -47,12 +54,7 @@ func TestNoteWhole(t *testing.T) {
 // left of notes goes.
 func TestOldNotes(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	p := &push{process: &Process{Parent: os.Getpid()},
-		env: &environment.Environment{Environment: &deploy.Environment{Journal: &journal.Journal{Dir: dir}}}}
-	if err := p.writeNote(&note{Refs: 1}); err != nil {
-		t.Fatal(err)
-	}
+	p, dir := noted(t)
 	long := time.Now().Add(-2 * time.Hour)
 	files := []struct {
 		name, content string
