@@ -17,10 +17,7 @@ import (
 // where the database is, and the ref and the history agree with that.
 func TestMigrationKilled(t *testing.T) {
 	t.Parallel()
-	s := newShared(t, allHooks...)
-	s.release("turquoise", "1..99")
-	s.pushes(0, "success:", "blue", "master")
-	s.pushes(0, "success:", "green", "-o", "live", "master")
+	s := newMiddle(t, "1..99")
 	for step, version := 1, 2; ; step, version = step+1, version+1 {
 		tag := s.tag(fmt.Sprintf("schema-%d", version))
 		status, out := s.push([]string{fmt.Sprintf("BLUEGREEN_DIE_AT=%d", step)}, "blue", tag)
@@ -58,10 +55,7 @@ func TestMigrationKilled(t *testing.T) {
 // the recovery waits for it.
 func TestMigrationOutlivesItsHook(t *testing.T) {
 	t.Parallel()
-	s := newShared(t, allHooks...)
-	s.release("turquoise", "1..2")
-	s.pushes(0, "success:", "blue", "master")
-	s.pushes(0, "success:", "green", "-o", "live", "master")
+	s := newMiddle(t, "1..2")
 	gate := filepath.Join(s.db, "gate")
 	must(t, syscall.Mkfifo(gate, 0o600))
 	s.tag("schema-2")
@@ -91,10 +85,7 @@ func TestMigrationOutlivesItsHook(t *testing.T) {
 // comes to that: what is said in the end is where the database is.
 func TestMigrationNotSettled(t *testing.T) {
 	t.Parallel()
-	s := newShared(t, allHooks...)
-	s.release("turquoise", "1..4")
-	s.pushes(0, "success:", "blue", "master")
-	s.pushes(0, "success:", "green", "-o", "live", "master")
+	s := newMiddle(t, "1..4")
 	gate := filepath.Join(s.db, "gate")
 	must(t, syscall.Mkfifo(gate, 0o600))
 	s.tag("schema-2")
@@ -173,10 +164,7 @@ func TestMigrationNotSettled(t *testing.T) {
 // begun is made by whichever hook settles it, also by the gate.
 func TestMigrationKilledThenAnotherPush(t *testing.T) {
 	t.Parallel()
-	s := newShared(t, allHooks...)
-	s.release("turquoise", "1..2")
-	s.pushes(0, "success:", "blue", "master")
-	s.pushes(0, "success:", "green", "-o", "live", "master")
+	s := newMiddle(t, "1..2")
 	s.push([]string{"BLUEGREEN_DIE_AT=3"}, "blue", s.tag("schema-2"))
 	s.is(2)
 	s.release("next", "2")

@@ -34,6 +34,17 @@ echo "$1" >>log
 [ -e stays ] || echo "$1" >version
 `
 
+// newMiddle is newShared where both environments serve a release that works with
+// these versions of the database.
+func newMiddle(t *testing.T, worksWith string) *shared {
+	t.Helper()
+	s := newShared(t, allHooks...)
+	s.release("turquoise", worksWith)
+	s.pushes(0, "success:", "blue", "master")
+	s.pushes(0, "success:", "green", "-o", "live", "master")
+	return s
+}
+
 func newShared(t *testing.T, hooks ...string) *shared {
 	t.Helper()
 	s := &shared{db: t.TempDir()}
@@ -219,10 +230,7 @@ func (s *shared) checkMigrations() {
 // database is.
 func TestMigrationFails(t *testing.T) {
 	t.Parallel()
-	s := newShared(t, allHooks...)
-	s.release("turquoise", "1..3")
-	s.pushes(0, "success:", "blue", "master")
-	s.pushes(0, "success:", "green", "-o", "live", "master")
+	s := newMiddle(t, "1..3")
 	knob := func(name string, on bool) {
 		path := filepath.Join(s.db, name)
 		if on {
@@ -263,10 +271,7 @@ func TestMigrationFails(t *testing.T) {
 // environment serves, unless the pusher says so, and it is not live.
 func TestMigrationWhilePeerIsAway(t *testing.T) {
 	t.Parallel()
-	s := newShared(t, allHooks...)
-	s.release("turquoise", "1..2")
-	s.pushes(0, "success:", "blue", "master")
-	s.pushes(0, "success:", "green", "-o", "live", "master")
+	s := newMiddle(t, "1..2")
 	s.pushes(0, "success:", "blue", s.tag("release-1"))
 	marker := filepath.Join(s.green.www, ".well-known/release.json")
 	must(t, os.Rename(marker, marker+".away"))
@@ -323,10 +328,7 @@ func TestManifest(t *testing.T) {
 // says so.
 func TestMigrationsAtOnce(t *testing.T) {
 	t.Parallel()
-	s := newShared(t, allHooks...)
-	s.release("turquoise", "1..2")
-	s.pushes(0, "success:", "blue", "master")
-	s.pushes(0, "success:", "green", "-o", "live", "master")
+	s := newMiddle(t, "1..2")
 	gate := filepath.Join(s.db, "gate")
 	must(t, syscall.Mkfifo(gate, 0o600))
 	s.tag("schema-2")
